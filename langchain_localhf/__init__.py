@@ -1,0 +1,38 @@
+"""LangChain with Hugging Face models that are already on this machine: offline, sound, the same vectors, fast, drop-in.
+
+Everything here is loaded when it is first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_localhf.embeddings import HuggingFaceEmbeddings, SentenceTransformerEmbeddings
+    from langchain_localhf.errors import LocalHFError
+    from langchain_localhf.provisioning import pull
+
+__all__ = ["HuggingFaceEmbeddings", "LocalHFError", "SentenceTransformerEmbeddings", "pull"]
+
+_HOME_OF = {
+    "HuggingFaceEmbeddings": "embeddings",
+    "LocalHFError": "errors",
+    "SentenceTransformerEmbeddings": "embeddings",
+    "pull": "provisioning",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - reads files; only who asks pays for it
+
+        return version("langchain-localhf")
+    if name in _HOME_OF:
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,41 @@
+"""How a model runs: one folder an engine, chosen here, the only place that asks whether an engine is installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from langchain_localhf.errors import EngineNotInstalledError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from langchain_localhf.checkpoint.checkpoint import Checkpoint
+    from langchain_localhf.engines.base import Encoder
+
+# The engine of each value of `model_kwargs["backend"]`, and the package that shows whether its extra is installed.
+_EXTRAS = {"torch": "sentence_transformers"}
+
+
+def installed(backend: str = "torch") -> bool:
+    """Whether the engine's libraries are installed."""
+    return find_spec(_EXTRAS[backend]) is not None
+
+
+def open_encoder(
+    checkpoint: Checkpoint, *, name: str, pooling: str | None, model_kwargs: dict[str, Any], backend: str = "torch"
+) -> Encoder:
+    """Loads an embedding model with the engine for `backend`.
+
+    Raises:
+        UnsupportedModelError: There is no such engine.
+        EngineNotInstalledError: Its extra is not installed.
+        UninitializedWeightsError: The model would not run with the checkpoint's own weights.
+    """
+    if backend not in _EXTRAS:
+        msg = f"there is no engine for backend={backend!r}"
+        raise UnsupportedModelError(msg, hint=f"use one of {', '.join(_EXTRAS)}")
+    if not installed(backend):
+        msg = f"the {backend} engine is not installed"
+        raise EngineNotInstalledError(msg, hint=f'pip install "langchain-localhf[{backend}]"')
+    from langchain_localhf.engines.torch.encoder import TorchEncoder  # noqa: PLC0415 - the framework loads on first use
+
+    return TorchEncoder(checkpoint, name=name, pooling=pooling, model_kwargs=model_kwargs)

@@ -1,0 +1,166 @@
+"""Texts to vectors with sentence-transformers."""
+
+from __future__ import annotations
+
+import threading
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from langchain_localhf.checkpoint.fingerprint import document_prompt_name
+from langchain_localhf.engines.base import PROBE_TEXTS
+from langchain_localhf.engines.torch.soundness import prove, recorded_loading
+from langchain_localhf.errors import DeviceUnavailableError, UnsupportedModelError
+from langchain_localhf.store.offline import hub_offline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from langchain_localhf.checkpoint.checkpoint import Checkpoint
+    from langchain_localhf.engines.base import InputKind
+
+# sentence-transformers knows by their names that these leave the instruction out of the mean; a folder has no name.
+_PROMPT_NOT_POOLED = {"hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl"}
+_LIBRARIES = ("sentence-transformers", "transformers", "torch", "tokenizers")
+
+
+class TorchEncoder:
+    """An embedding model in sentence-transformers, loaded from a folder, offline, and proved sound.
+
+    Args:
+        checkpoint: The model's files, already checked to be complete and safe.
+        name: The model's repository, or another name for messages.
+        pooling: The pooling for a plain transformer checkpoint; None for a model that states its own.
+        model_kwargs: Passed to `SentenceTransformer(...)` untouched; this object may change it.
+
+    Raises:
+        UninitializedWeightsError: The model would not run with the checkpoint's own weights.
+        CheckpointError: The weights or the tokenizer are damaged.
+        DeviceUnavailableError: There is no such device on this machine.
+        UnsupportedModelError: The model needs code from its repository, or its architecture is unknown.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, name: str, pooling: str | None, model_kwargs: dict[str, Any]) -> None:
+        self._lock = threading.RLock()
+        self._pool: dict[str, Any] | None = None
+        self._document_prompt_name = document_prompt_name(checkpoint, model_kwargs)
+        _check_device(model_kwargs.get("device"))
+        with hub_offline(), recorded_loading() as report:
+            self._model = _load(checkpoint, pooling, model_kwargs)
+        if name in _PROMPT_NOT_POOLED:
+            self._model.set_pooling_include_prompt(include_prompt=False)
+        # A multimodal model takes a text that looks like an address for an image, and fetches it.
+        self._mark_as_text = "image" in self._model.modalities
+        self.unused_weights = prove(self._model, report, checkpoint, self._probe)
+        self.probe_vectors = self.encode(PROBE_TEXTS, kind="document", encode_kwargs={})
+        self.dimension = int(self.probe_vectors.shape[1])
+        self.max_seq_length: int | None = self._model.max_seq_length
+        self.versions = {library: version(library) for library in _LIBRARIES}
+
+    def _probe(self) -> NDArray[Any]:
+        """Vectors of the probe texts by every way through the model; a router sends queries another way."""
+        kinds: tuple[InputKind, ...] = ("document",)
+        if any(type(module).__name__ == "Router" for module in self._model.children()):
+            kinds = ("document", "query")
+        return np.concatenate([self.encode(PROBE_TEXTS, kind=kind, encode_kwargs={}) for kind in kinds])
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: InputKind,
+        encode_kwargs: Mapping[str, Any],
+        show_progress: bool = False,
+        multi_process: bool = False,
+    ) -> NDArray[np.number[Any]]:
+        """Embeds texts; see `langchain_localhf.engines.base.Encoder.encode`."""
+        settings = {"show_progress_bar": show_progress, **encode_kwargs}
+        if kind == "document" and settings.get("prompt") is None and settings.get("prompt_name") is None:
+            settings["prompt_name"] = self._document_prompt_name
+        inputs: list[Any] = [{"text": text} for text in texts] if self._mark_as_text else list(texts)
+        # One call at a time: tokenizers keep their settings in themselves, and one forward pass already uses all cores.
+        with self._lock:
+            if multi_process:
+                settings["pool"] = self._processes()
+            encode = self._model.encode_query if kind == "query" else self._model.encode_document
+            vectors = encode(inputs, **settings)
+        return _as_matrix(vectors)
+
+    def _processes(self) -> dict[str, Any]:
+        if self._pool is None:
+            self._pool = self._model.start_multi_process_pool()
+        return self._pool
+
+    def close(self) -> None:
+        """Stops the processes that `multi_process` started; they start again when they are needed."""
+        with self._lock:
+            if self._pool is not None:
+                SentenceTransformer.stop_multi_process_pool(self._pool)
+                self._pool = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_pool", None) is not None:
+            self.close()
+
+
+def _load(checkpoint: Checkpoint, pooling: str | None, model_kwargs: dict[str, Any]) -> SentenceTransformer:
+    folder = str(checkpoint.folder)
+    settings = {"trust_remote_code": False, **model_kwargs, "local_files_only": True}
+    for located in ("revision", "cache_folder"):  # they named the folder, and have done their work
+        settings.pop(located, None)
+    try:
+        if pooling is None:
+            return SentenceTransformer(folder, **settings)
+        return _with_pooling(folder, pooling, settings)
+    except (KeyError, ValueError) as error:
+        if "does not recognize this architecture" not in str(error):
+            raise
+        msg = f"{folder} has an architecture that the installed transformers does not know: {error}"
+        raise UnsupportedModelError(msg, hint="install a newer transformers") from error
+
+
+def _with_pooling(folder: str, pooling: str, settings: dict[str, Any]) -> SentenceTransformer:
+    shared = {"local_files_only": True, "trust_remote_code": settings["trust_remote_code"]}
+    tokenizer_settings = settings.pop("processor_kwargs", None) or settings.pop("tokenizer_kwargs", None) or {}
+    transformer = Transformer(
+        folder,
+        model_kwargs={**shared, **(settings.pop("model_kwargs", None) or {})},
+        processor_kwargs={**shared, **tokenizer_settings},
+        config_kwargs={**shared, **(settings.pop("config_kwargs", None) or {})},
+        backend=settings.pop("backend", "torch"),
+    )
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
+    return SentenceTransformer(modules=modules, **settings)
+
+
+def _check_device(device: object) -> None:
+    if device is None:
+        return
+    try:
+        wanted = torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError) as error:
+        msg = f"{device!r} is no device: {error}"
+        raise DeviceUnavailableError(msg, hint='use "cpu", "cuda", "cuda:0" or "mps"') from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        msg = f"there is no device {device!r} on this machine; torch sees {torch.cuda.device_count()} CUDA devices"
+        raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        msg = f"there is no device {device!r} on this machine"
+        raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
+
+
+def _as_matrix(vectors: object) -> NDArray[np.number[Any]]:
+    if isinstance(vectors, torch.Tensor):
+        return vectors.detach().cpu().float().numpy()
+    if isinstance(vectors, list) and vectors and isinstance(vectors[0], torch.Tensor) and vectors[0].ndim == 1:
+        return torch.stack(vectors).cpu().float().numpy()
+    if isinstance(vectors, np.ndarray):
+        return vectors
+    msg = "these encode_kwargs do not give one vector a text"
+    raise UnsupportedModelError(msg, hint='leave out "output_value"')

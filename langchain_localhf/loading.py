@@ -1,0 +1,180 @@
+"""The spine: how a model name becomes a running model.
+
+1. `store.reference` reads the name: a folder or a repository.
+2. `store.model_store` finds the folder; from here on there is only a folder.
+3. `store.manifest` compares its files with what was pulled, if anyone wrote that down.
+4. `checkpoint` reads what the files say and refuses what is incomplete or unsafe.
+5. `engines` load it and prove it sound.
+
+Equal requests share one loaded model.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from langchain_localhf import engines
+from langchain_localhf.checkpoint.checkpoint import Checkpoint
+from langchain_localhf.checkpoint.fingerprint import fingerprint
+from langchain_localhf.engines import golden
+from langchain_localhf.errors import CheckpointError
+from langchain_localhf.store import files as model_files
+from langchain_localhf.store import locations
+from langchain_localhf.store.manifest import compare, describe
+from langchain_localhf.store.model_store import LocalModel, locate
+from langchain_localhf.store.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from langchain_localhf.engines.base import Encoder
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedEncoder:
+    """An embedding model that runs, and where it came from. Several objects may hold the same one.
+
+    Attributes:
+        model: The model's name, folder and manifest.
+        checkpoint: What its files say.
+        encoder: The engine that runs it.
+        pooling: The pooling that the user stated for a plain transformer checkpoint.
+        model_kwargs: The settings it was loaded with.
+    """
+
+    model: LocalModel
+    checkpoint: Checkpoint
+    encoder: Encoder
+    pooling: str | None
+    model_kwargs: dict[str, Any]
+    file_state: object
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of each file, by path: from the manifest, else computed now."""
+        if self.model.manifest is not None:
+            return self.model.manifest.hashes
+        paths = model_files.shape_vectors(self.checkpoint.files)
+        return {entry.path: entry.sha256 for entry in describe(self.checkpoint.folder, paths)}
+
+    def fingerprint(self, encode_kwargs: Mapping[str, Any] | None = None) -> str:
+        """What identifies the vectors of documents that are encoded with these settings."""
+        return fingerprint(
+            self.checkpoint,
+            self.hashes,
+            pooling=self.pooling,
+            model_kwargs=self.model_kwargs,
+            encode_kwargs=encode_kwargs,
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LoadedEncoder:
+        """Itself: copies of the object that holds it share the model."""
+        return self
+
+
+_lock = threading.Lock()
+_shared: weakref.WeakSet[LoadedEncoder] = weakref.WeakSet()
+
+
+def load_encoder(
+    model_name: str,
+    *,
+    cache_folder: str | Path | None = None,
+    pooling: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> LoadedEncoder:
+    """Loads an embedding model that is on this machine, or hands out the one that an equal request loaded.
+
+    Args:
+        model_name: A folder, `org/name`, or `org/name@revision`.
+        cache_folder: A Hugging Face cache to look into before the others.
+        pooling: How a plain transformer checkpoint makes one vector of its token vectors.
+        model_kwargs: What `SentenceTransformer(...)` takes; never changed.
+
+    Raises:
+        ModelReferenceError: The name cannot be read.
+        ModelNotFoundError: The model is not on this machine; nothing is downloaded.
+        IntegrityError: Its files differ from its manifest.
+        CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
+        EngineError: Its engine is not installed, or cannot run it here.
+    """
+    settings = copy.deepcopy(dict(model_kwargs or {}))
+    reference = Reference.parse(model_name, revision=settings.get("revision"))
+    model = locate(reference, locations.from_environment(cache_folder))
+    with _lock:
+        state = _file_state(model)
+        for loaded in _shared:
+            same = (loaded.model.folder, loaded.file_state, loaded.pooling) == (model.folder, state, pooling)
+            if same and loaded.model_kwargs == settings:
+                return loaded
+        loaded = open_model(model, pooling=pooling, model_kwargs=settings, file_state=state)
+        _shared.add(loaded)
+        return loaded
+
+
+def open_model(
+    model: LocalModel, *, pooling: str | None, model_kwargs: dict[str, Any], file_state: object = None
+) -> LoadedEncoder:
+    """Checks, loads and proves the embedding model in a folder; steps 3 to 5 above, without sharing.
+
+    Raises:
+        IntegrityError: Its files differ from its manifest.
+        CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
+        EngineError: Its engine is not installed, or cannot run it here.
+    """
+    # Hashing runs beside the imports and the loading, which leave a core idle; nobody gets the model before both are done.
+    with ThreadPoolExecutor(1) as background:
+        differences = background.submit(compare, model.folder, model.manifest) if model.manifest else None
+        try:
+            checkpoint = Checkpoint.read(model.folder)
+            trusted = bool(model_kwargs.get("trust_remote_code", False))
+            checkpoint.require_encoder(pooling=pooling, trust_remote_code=trusted)
+            encoder = engines.open_encoder(
+                checkpoint,
+                name=model.name,
+                pooling=pooling,
+                model_kwargs=copy.deepcopy(model_kwargs),
+                backend=model_kwargs.get("backend", "torch"),
+            )
+        finally:
+            # A file that was changed explains whatever else went wrong, so it is what the user should hear of.
+            if model.manifest and differences and (found := differences.result()):
+                raise found.as_error(model.manifest)
+    loaded = LoadedEncoder(model, checkpoint, encoder, pooling, model_kwargs, file_state)
+    _compare_with_golden(loaded)
+    return loaded
+
+
+def _compare_with_golden(loaded: LoadedEncoder) -> None:
+    manifest = loaded.model.manifest
+    if manifest is None or manifest.check is None or manifest.check.golden is None:
+        return
+    if loaded.fingerprint() != manifest.fingerprint:  # other settings, other vectors
+        return
+    cosine = golden.lowest_cosine(loaded.encoder.probe_vectors, manifest.check.golden)
+    if cosine < golden.MIN_COSINE:
+        msg = (
+            f"{manifest.name} gives other vectors than when it was checked (cosine {cosine:.4f}); "
+            f"then: {_versions(manifest.check.versions)}; now: {_versions(loaded.encoder.versions)}"
+        )
+        hint = f"install the versions from then, or check the model anew with these: localhf pull {manifest.name}"
+        raise CheckpointError(msg, hint=hint)
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _file_state(model: LocalModel) -> object:
+    """Something that changes when the model's files do."""
+    if model.manifest is not None:
+        return model.manifest
+    paths = (model.folder / path for path in model_files.files_in(model.folder))
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]

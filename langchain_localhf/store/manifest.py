@@ -1,0 +1,255 @@
+"""The manifest: what one model folder holds, as plain data in `localhf.json`.
+
+Laws: `Manifest.from_json(m.to_json()) == m`, and the same files give the same bytes of JSON on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from langchain_localhf.errors import IntegrityError, LockfileError
+from langchain_localhf.store import files as model_files
+from langchain_localhf.store.files import MANIFEST_NAME
+
+_CHUNK_BYTES = 1 << 20
+_HASHING_THREADS = 4
+
+_hashes: dict[tuple[int, ...], str] = {}
+
+
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or path == ".":
+        msg = "must be a relative path inside the model's folder"
+        raise ValueError(msg)
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FileEntry(_Data):
+    """One file: its path, its size and its hash."""
+
+    path: RelativePath
+    size_bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class EncoderFacts(_Data):
+    """What an embedding model is, as its files say and as it was seen to run."""
+
+    dimension: int
+    max_seq_length: int | None
+    pooling: tuple[str, ...]
+    normalized: bool
+    prompts: dict[str, str]
+
+
+class GoldenVectors(_Data):
+    """Texts and the vectors that the model gave for them when it was checked; every later load has to give them again.
+
+    Attributes:
+        texts: The texts, embedded as documents with the model's own settings.
+        float32_base64: The vectors, one after the other, as little-endian float32; base64 keeps the manifest readable.
+    """
+
+    texts: tuple[str, ...]
+    float32_base64: str
+
+
+class SoundnessCheck(_Data):
+    """That the model was loaded and found sound, and with what.
+
+    Attributes:
+        versions: The versions of the libraries that loaded it.
+        unused_weights: Tensors that the checkpoint does not hold and that were shown to change no vector.
+        golden: Vectors that every later load has to give again.
+    """
+
+    versions: dict[str, str]
+    unused_weights: tuple[str, ...] = ()
+    golden: GoldenVectors | None = None
+
+
+class Manifest(_Data):
+    """Everything known about one model folder.
+
+    Attributes:
+        format: The version of this format.
+        name: The repository, such as `sentence-transformers/all-MiniLM-L6-v2`, or the name given to `add`.
+        source: `hub` for a pulled model, `folder` for an added one.
+        revision: The branch or tag that was asked for.
+        commit: The commit that it stood for; None for an added model.
+        files: Every file of the model, sorted by path.
+        fingerprint: What identifies the vectors of the model with its own settings; None if it makes none.
+        encoder: What the embedding model is; None for another kind of model.
+        check: The soundness check; None if no engine was installed to make it.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    source: Literal["hub", "folder"]
+    revision: str | None = None
+    commit: str | None = None
+    fingerprint: str | None = None
+    encoder: EncoderFacts | None = None
+    check: SoundnessCheck | None = None
+    files: tuple[FileEntry, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files together."""
+        return sum(entry.size_bytes for entry in self.files)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The sha256 of each file, by path."""
+        return {entry.path: entry.sha256 for entry in self.files}
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, ending in a newline."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, source: str = MANIFEST_NAME) -> Self:
+        """Reads a manifest.
+
+        Args:
+            text: The JSON text.
+            source: Where it came from, for the message.
+
+        Raises:
+            LockfileError: The text is no manifest; the error says where it goes wrong.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise unreadable(error, source) from error
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """The manifest in `folder`, or None if there is none."""
+        path = folder / MANIFEST_NAME
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return cls.from_json(text, source=str(path))
+
+    def write(self, folder: Path) -> None:
+        """Writes the manifest into `folder`, in one step: it is there whole, or not at all."""
+        write_atomically(folder / MANIFEST_NAME, self.to_json())
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How a folder differs from its manifest; each a sorted tuple of paths."""
+
+    changed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.missing or self.extra)
+
+    def as_error(self, manifest: Manifest) -> IntegrityError:
+        """All differences as one error."""
+        parts = [
+            f"{len(paths)} {word}: {', '.join(paths)}"
+            for word, paths in (("changed", self.changed), ("missing", self.missing), ("extra", self.extra))
+            if paths
+        ]
+        hint = f"restore the files with `localhf pull {manifest.name}`"
+        if manifest.source == "folder":
+            hint = f"add the model again: `localhf add PATH --as {manifest.name}`"
+        return IntegrityError(
+            f"the files of {manifest.name} differ from its manifest ({'; '.join(parts)})",
+            changed=self.changed,
+            missing=self.missing,
+            extra=self.extra,
+            hint=hint,
+        )
+
+
+def compare(folder: Path, manifest: Manifest) -> Differences:
+    """Compares the files in `folder` with `manifest`: sizes, hashes, and anything extra that is code or weights."""
+    present = set(model_files.files_in(folder))
+    listed = {entry.path: entry for entry in manifest.files}
+    here = [entry for entry in manifest.files if entry.path in present]
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        same = pool.map(lambda entry: _matches(folder / entry.path, entry), here)
+        changed = [entry.path for entry, matches in zip(here, same, strict=True) if not matches]
+    extra = (path for path in present - listed.keys() if model_files.is_code(path) or model_files.is_weights(path))
+    return Differences(
+        changed=tuple(sorted(changed)),
+        missing=tuple(sorted(listed.keys() - present)),
+        extra=tuple(sorted(extra)),
+    )
+
+
+def describe(folder: Path, paths: list[str]) -> tuple[FileEntry, ...]:
+    """Sizes and hashes of the files at `paths` in `folder`, sorted by path."""
+    ordered = sorted(paths)
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        hashes = pool.map(lambda path: sha256_of(folder / path), ordered)
+        return tuple(
+            FileEntry(path=path, size_bytes=(folder / path).stat().st_size, sha256=digest)
+            for path, digest in zip(ordered, hashes, strict=True)
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits; computed once a process while the file stays as it is."""
+    status = path.stat()
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if identity not in _hashes:
+        with path.open("rb") as file:
+            _hashes[identity] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _hashes[identity]
+
+
+def git_sha1_of(path: Path) -> str:
+    """The git blob id of a file, which the hub gives for files outside LFS."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def unreadable(error: ValidationError, source: str) -> LockfileError:
+    """A validation error as one that says where in the file the first problem is."""
+    first = error.errors(include_url=False)[0]
+    context = ""
+    for part in first["loc"]:
+        context += f"[{part}]" if isinstance(part, int) else f".{part}" if context else str(part)
+    return LockfileError(f"cannot read {source}: {first['msg']}", context=context)
+
+
+def _matches(path: Path, entry: FileEntry) -> bool:
+    # A size costs nothing; only a file of the right size is worth hashing.
+    return path.stat().st_size == entry.size_bytes and sha256_of(path) == entry.sha256

@@ -1,0 +1,1 @@
+"""What the tests build: tiny seeded checkpoints, a fake hub, a guard on the network."""
