@@ -11,6 +11,7 @@ Equal requests share one loaded model.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import weakref
@@ -23,7 +24,7 @@ from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.checkpoint.fingerprint import fingerprint
 from langchain_localhf.engines import golden
-from langchain_localhf.errors import CheckpointError
+from langchain_localhf.errors import CheckpointError, IntegrityError
 from langchain_localhf.store import files as model_files
 from langchain_localhf.store import locations
 from langchain_localhf.store.manifest import compare, describe
@@ -31,10 +32,12 @@ from langchain_localhf.store.model_store import LocalModel, locate
 from langchain_localhf.store.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from langchain_localhf.engines.base import Encoder
+
+FileState = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,7 @@ class LoadedEncoder:
         encoder: The engine that runs it.
         pooling: The pooling that the user stated for a plain transformer checkpoint.
         model_kwargs: The settings it was loaded with.
+        file_state: What shows, for each file by its path, whether it is still the one that was loaded.
     """
 
     model: LocalModel
@@ -54,14 +58,22 @@ class LoadedEncoder:
     encoder: Encoder
     pooling: str | None
     model_kwargs: dict[str, Any]
-    file_state: object
+    file_state: FileState
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """The sha256 of each file, by path: from the manifest, else computed now."""
+        """The sha256 of each file, by path: from the manifest, else computed now.
+
+        Raises:
+            IntegrityError: There is no manifest, and the files are no longer those that were loaded.
+        """
         if self.model.manifest is not None:
             return self.model.manifest.hashes
         paths = model_files.shape_vectors(self.checkpoint.files)
+        changed = dict(self.file_state.items() ^ _file_state(self.model).items())
+        if changed:
+            msg = f"files of {self.model.folder} were changed after it was loaded: {', '.join(sorted(changed))}"
+            raise IntegrityError(msg, changed=sorted(changed), hint="make a new object to load them as they are now")
         return {entry.path: entry.sha256 for entry in describe(self.checkpoint.folder, paths)}
 
     def fingerprint(self, encode_kwargs: Mapping[str, Any] | None = None) -> str:
@@ -114,14 +126,12 @@ def load_encoder(
             same = (loaded.model.folder, loaded.file_state, loaded.pooling) == (model.folder, state, pooling)
             if same and loaded.model_kwargs == settings:
                 return loaded
-        loaded = open_model(model, pooling=pooling, model_kwargs=settings, file_state=state)
+        loaded = open_model(model, pooling=pooling, model_kwargs=settings)
         _shared.add(loaded)
         return loaded
 
 
-def open_model(
-    model: LocalModel, *, pooling: str | None, model_kwargs: dict[str, Any], file_state: object = None
-) -> LoadedEncoder:
+def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str, Any]) -> LoadedEncoder:
     """Checks, loads and proves the embedding model in a folder; steps 3 to 5 above, without sharing.
 
     Raises:
@@ -129,27 +139,41 @@ def open_model(
         CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
         EngineError: Its engine is not installed, or cannot run it here.
     """
-    # Hashing runs beside the imports and the loading, which leave a core idle; nobody gets the model before both are done.
-    with ThreadPoolExecutor(1) as background:
-        differences = background.submit(compare, model.folder, model.manifest) if model.manifest else None
-        try:
-            checkpoint = Checkpoint.read(model.folder)
-            trusted = bool(model_kwargs.get("trust_remote_code", False))
-            checkpoint.require_encoder(pooling=pooling, trust_remote_code=trusted)
-            encoder = engines.open_encoder(
-                checkpoint,
-                name=model.name,
-                pooling=pooling,
-                model_kwargs=copy.deepcopy(model_kwargs),
-                backend=model_kwargs.get("backend", "torch"),
-            )
-        finally:
-            # A file that was changed explains whatever else went wrong, so it is what the user should hear of.
-            if model.manifest and differences and (found := differences.result()):
-                raise found.as_error(model.manifest)
-    loaded = LoadedEncoder(model, checkpoint, encoder, pooling, model_kwargs, file_state)
+    state = _file_state(model)
+    trusted = bool(model_kwargs.get("trust_remote_code", False))
+    with _verified(model, at_once=trusted):  # code runs only after its hash was compared
+        checkpoint = Checkpoint.read(model.folder)
+        checkpoint.require_encoder(pooling=pooling, trust_remote_code=trusted)
+        encoder = engines.open_encoder(
+            checkpoint,
+            name=model.name,
+            pooling=pooling,
+            model_kwargs=copy.deepcopy(model_kwargs),
+            backend=model_kwargs.get("backend", "torch"),
+        )
+    loaded = LoadedEncoder(model, checkpoint, encoder, pooling, model_kwargs, state)
     _compare_with_golden(loaded)
     return loaded
+
+
+@contextlib.contextmanager
+def _verified(model: LocalModel, *, at_once: bool) -> Iterator[None]:
+    """Compares the model's files with its manifest, if it has one, while it loads.
+
+    Hashing runs beside the imports and the loading, which leave a core idle; nobody gets the model before both are
+    done. A file that was changed explains whatever else goes wrong, so it is what the user hears of.
+    """
+    if model.manifest is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as background:
+        differences = background.submit(compare, model.folder, model.manifest)
+        try:
+            if not (at_once and differences.result()):
+                yield
+        finally:
+            if found := differences.result():
+                raise found.as_error(model.manifest)
 
 
 def _compare_with_golden(loaded: LoadedEncoder) -> None:
@@ -164,7 +188,7 @@ def _compare_with_golden(loaded: LoadedEncoder) -> None:
             f"{manifest.name} gives other vectors than when it was checked (cosine {cosine:.4f}); "
             f"then: {_versions(manifest.check.versions)}; now: {_versions(loaded.encoder.versions)}"
         )
-        hint = f"install the versions from then, or check the model anew with these: localhf pull {manifest.name}"
+        hint = f"install the versions from then, or check the model anew with these: {manifest.origin_command}"
         raise CheckpointError(msg, hint=hint)
 
 
@@ -172,9 +196,6 @@ def _versions(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _file_state(model: LocalModel) -> object:
-    """Something that changes when the model's files do."""
-    if model.manifest is not None:
-        return model.manifest
-    paths = (model.folder / path for path in model_files.files_in(model.folder))
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+def _file_state(model: LocalModel) -> FileState:
+    stats = {path: (model.folder / path).stat() for path in model_files.files_in(model.folder)}
+    return {path: (status.st_ino, status.st_size, status.st_mtime_ns) for path, status in stats.items()}

@@ -2,62 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_localhf.checkpoint.weights import TensorHeader, read_headers
-from langchain_localhf.errors import (
-    CheckpointError,
-    IncompleteModelError,
-    UnsafeModelError,
-    UnsupportedModelError,
+from langchain_localhf.checkpoint.modules import (
+    PULL_AGAIN,
+    Module,
+    read_json,
+    read_modules,
+    read_pooling,
+    with_routes,
 )
+from langchain_localhf.checkpoint.weights import TensorHeader, read_headers
+from langchain_localhf.errors import CheckpointError, IncompleteModelError, UnsafeModelError, UnsupportedModelError
 from langchain_localhf.store import files as model_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
-# The names that pooling had before sentence-transformers 6, in the order in which several are concatenated.
-_LEGACY_POOLING = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-_NEED_CONFIG = {"Pooling", "Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling"}
 _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
     "spm.model", "vocab.model", "tekken.json",
 )  # fmt: skip
-_SETTINGS_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json")
-_PULL_AGAIN = "pull or copy the model again"
-
-
-@dataclass(frozen=True)
-class Module:
-    """One entry of `modules.json`.
-
-    Attributes:
-        class_reference: The class as written, such as `sentence_transformers.models.Pooling`.
-        path: Its folder inside the model's; empty for the model's folder itself.
-    """
-
-    class_reference: str
-    path: str
-
-    @property
-    def class_name(self) -> str:
-        """The class without its package."""
-        return self.class_reference.rpartition(".")[2]
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether the class comes from the repository itself and not from sentence-transformers."""
-        return not self.class_reference.startswith("sentence_transformers.")
+_TRUST = 'read that code; if you trust it, pass model_kwargs={"trust_remote_code": True}'
 
 
 @dataclass(frozen=True)
@@ -86,8 +56,13 @@ class Checkpoint:
         if not has_modules and not (folder / "config.json").is_file():
             msg = f"{folder} holds no model: neither modules.json nor config.json is there"
             raise IncompleteModelError(msg, missing=("config.json",), hint="check that this is the model's own folder")
-        modules = _read_modules(folder / "modules.json") if has_modules else ()
-        return cls(folder, modules, _read_json(folder / "config_sentence_transformers.json"))
+        modules = read_modules(folder) if has_modules else ()
+        settings = read_json(folder / "config_sentence_transformers.json")
+        prompts = settings.get("prompts") or {}
+        if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+            msg = f"{folder / 'config_sentence_transformers.json'} should hold prompts as texts by name"
+            raise CheckpointError(msg, hint=PULL_AGAIN)
+        return cls(folder, modules, settings)
 
     @cached_property
     def files(self) -> list[str]:
@@ -95,27 +70,34 @@ class Checkpoint:
         return model_files.files_in(self.folder)
 
     @cached_property
-    def transformer_folder(self) -> Path | None:
-        """The folder of the transformer's config, weights and tokenizer; None if the model has no transformer."""
+    def parts(self) -> tuple[Module, ...]:
+        """The modules, and those that a router among them leads to."""
+        return with_routes(self.folder, self.modules)
+
+    @cached_property
+    def transformer_folders(self) -> list[Path]:
+        """The folders with a transformer's config, weights and tokenizer; empty for a model without a transformer."""
         if not self.modules:
-            return self.folder
-        return next((self.folder / module.path for module in self.modules if module.class_name == "Transformer"), None)
+            return [self.folder]
+        return [self.folder / part.path for part in self.parts if part.class_name == "Transformer"]
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The transformer's `config.json`; empty if there is none."""
-        return _read_json(self.transformer_folder / "config.json") if self.transformer_folder else {}
+        """The `config.json` of the first transformer; empty if there is none."""
+        return read_json(self.transformer_folders[0] / "config.json") if self.transformer_folders else {}
 
     @cached_property
     def code_references(self) -> dict[str, str]:
-        """The classes in `auto_map` that the repository brings its own code for, by the auto class that they replace."""
-        references = self.config.get("auto_map") or {}
-        return {name: str(value) for name, value in references.items()} if isinstance(references, dict) else {}
+        """The classes that the repository brings its own code for, by the auto class that they replace."""
+        references = self.config.get("auto_map")
+        if not isinstance(references, dict):
+            return {}
+        return {name: value for name, value in references.items() if isinstance(value, str)}
 
     @cached_property
     def tensors(self) -> dict[str, TensorHeader]:
-        """The tensors that the transformer's weight files hold, by name."""
-        return read_headers(self.transformer_folder) if self.transformer_folder else {}
+        """The tensors that the weight files of the first transformer hold, by name."""
+        return read_headers(self.transformer_folders[0]) if self.transformer_folders else {}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -125,14 +107,8 @@ class Checkpoint:
     @cached_property
     def pooling(self) -> tuple[str, ...]:
         """How token vectors become one vector; empty if nothing says, or if the model does it another way."""
-        for module in self.modules:
-            if module.class_name == "Pooling":
-                config = _read_json(self.folder / module.path / "config.json")
-                stated = config.get("pooling_mode") or [
-                    mode for key, mode in _LEGACY_POOLING.items() if config.get(key)
-                ]
-                return (stated,) if isinstance(stated, str) else tuple(stated)
-        return ()
+        configurations = [part.configuration for part in self.parts if part.class_name == "Pooling"]
+        return read_pooling(self.folder / configurations[0]) if configurations and configurations[0] else ()
 
     @property
     def normalizes(self) -> bool:
@@ -154,8 +130,8 @@ class Checkpoint:
         self._refuse_pickle()
         self._refuse_foreign_code(trust_remote_code=trust_remote_code)
         self._require_module_files()
-        if self.transformer_folder is not None:
-            self._require_transformer_files(self.transformer_folder)
+        for folder in self.transformer_folders:
+            self._require_transformer_files(folder)
 
     def require_encoder(self, *, pooling: str | None = None, trust_remote_code: bool = False) -> None:
         """Checks that these files make a complete, safe embedding model.
@@ -183,11 +159,21 @@ class Checkpoint:
             raise UnsafeModelError(msg, hint=hint)
 
     def _refuse_foreign_code(self, *, trust_remote_code: bool) -> None:
-        foreign = [module.class_reference for module in self.modules if module.is_foreign]
-        if foreign and not trust_remote_code:
+        if trust_remote_code:
+            return
+        foreign = [part.class_reference for part in self.parts if part.is_foreign]
+        if foreign:
             msg = f"{self.folder} would run code from its own repository: {', '.join(foreign)} (named in modules.json)"
-            hint = 'read that code; if you trust it, pass model_kwargs={"trust_remote_code": True}'
-            raise UnsafeModelError(msg, hint=hint)
+            raise UnsafeModelError(msg, hint=_TRUST)
+        for part in self.parts:
+            if part.class_name == "Dense" and part.configuration:
+                activation = read_json(self.folder / part.configuration).get("activation_function", "torch.nn.Tanh")
+                if not str(activation).startswith("torch."):
+                    msg = (
+                        f"{self.folder / part.configuration} names an activation function that is not torch's own: "
+                        f"{activation}; without trust, sentence-transformers would silently take Tanh"
+                    )
+                    raise UnsafeModelError(msg, hint=_TRUST)
 
     def _require_kind(self, pooling: str | None) -> None:
         kind = self.settings.get("model_type", "SentenceTransformer")
@@ -205,23 +191,27 @@ class Checkpoint:
                 f"{self.folder} has no modules.json, so nothing says how its token vectors become one vector; "
                 "sentence-transformers would silently take the mean"
             )
-            hint = 'pass pooling="mean" (or "cls", "lasttoken") as the model card says; if it has a modules.json, pull it again'
+            hint = (
+                'pass pooling="mean" (or "cls", "lasttoken") as the model card says; '
+                "if the repository has a modules.json, pull it again"
+            )
             raise IncompleteModelError(msg, missing=("modules.json",), hint=hint)
 
     def _require_module_files(self) -> None:
-        configs = [
-            f"{module.path}/config.json" if module.path else "config.json"
-            for module in self.modules
-            if module.class_name in _NEED_CONFIG
-        ]
-        missing = [path for path in configs if not (self.folder / path).is_file()]
+        needed = [part.configuration for part in self.parts if part.configuration]
+        needed += [f"{part.path}/model.safetensors".lstrip("/") for part in self.parts if part.has_own_weights]
+        missing = [path for path in needed if not (self.folder / path).is_file()]
         if missing:
             msg = f"files that modules.json asks for are missing in {self.folder}: {', '.join(missing)}"
-            raise IncompleteModelError(msg, missing=missing, hint=_PULL_AGAIN)
-        unstated = [module for module in self.modules if module.class_name == "Pooling" and not self.pooling]
-        if unstated:
-            msg = f"{self.folder / unstated[0].path / 'config.json'} names no pooling mode"
-            raise IncompleteModelError(msg, missing=(f"{unstated[0].path}/config.json",), hint=_PULL_AGAIN)
+            raise IncompleteModelError(msg, missing=missing, hint=PULL_AGAIN)
+        for part in self.parts:
+            if part.has_own_weights:
+                read_headers(self.folder / part.path)
+            if part.class_name == "Pooling" and part.configuration:
+                path = self.folder / part.configuration
+                if not read_pooling(path):
+                    msg = f"{path} names no pooling mode"
+                    raise IncompleteModelError(msg, missing=(part.configuration,), hint=PULL_AGAIN)
 
     def _require_transformer_files(self, folder: Path) -> None:
         if (folder / "adapter_config.json").is_file():
@@ -231,48 +221,19 @@ class Checkpoint:
             )
         if not (folder / "config.json").is_file():
             msg = f"config.json is missing in {folder}"
-            raise IncompleteModelError(msg, missing=("config.json",), hint=_PULL_AGAIN)
-        if not self.tensors:
+            raise IncompleteModelError(msg, missing=("config.json",), hint=PULL_AGAIN)
+        if not isinstance(read_json(folder / "config.json").get("model_type"), str):
+            msg = f"{folder / 'config.json'} has no model_type, so transformers would guess the model from its path"
+            raise CheckpointError(msg, hint=PULL_AGAIN)
+        if not read_headers(folder):
             msg = f"there are no weights in {folder}: neither model.safetensors nor model.safetensors.index.json"
-            raise IncompleteModelError(msg, missing=("model.safetensors",), hint=_PULL_AGAIN)
+            raise IncompleteModelError(msg, missing=("model.safetensors",), hint=PULL_AGAIN)
         if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
             msg = (
                 f"there are no tokenizer files in {folder}; transformers would load a tokenizer that knows no word "
                 "and every text would get nearly the same vector"
             )
-            raise IncompleteModelError(msg, missing=("tokenizer.json",), hint=_PULL_AGAIN)
+            raise IncompleteModelError(msg, missing=("tokenizer.json",), hint=PULL_AGAIN)
         tokenizer = folder / "tokenizer.json"
         if tokenizer.is_file():
-            _read_json(tokenizer)
-
-
-def _read_modules(path: Path) -> tuple[Module, ...]:
-    entries = _read_json(path, expected=list)
-    try:
-        modules = tuple(Module(str(entry["type"]), str(entry["path"])) for entry in entries)
-    except (KeyError, TypeError) as error:
-        msg = f"{path} is damaged: every module needs a type and a path"
-        raise CheckpointError(msg, hint=_PULL_AGAIN) from error
-    if not modules:
-        msg = f"{path} lists no modules"
-        raise CheckpointError(msg, hint=_PULL_AGAIN)
-    outside = [module.path for module in modules if Path(module.path).is_absolute() or ".." in Path(module.path).parts]
-    if outside:
-        msg = f"{path} points outside the model's folder: {', '.join(outside)}"
-        raise UnsafeModelError(msg, hint="do not use this model")
-    return modules
-
-
-def _read_json(path: Path, expected: type = dict) -> Any:  # noqa: ANN401 - JSON has no narrower type
-    """The content of a JSON file; an empty container if there is no such file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return expected()
-    except ValueError as error:
-        msg = f"{path} is no valid JSON: {error}"
-        raise CheckpointError(msg, hint=_PULL_AGAIN) from error
-    if not isinstance(content, expected):
-        msg = f"{path} should hold a JSON {'object' if expected is dict else 'array'}"
-        raise CheckpointError(msg, hint=_PULL_AGAIN)
-    return content
+            read_json(tokenizer)

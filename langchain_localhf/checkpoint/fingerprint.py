@@ -61,7 +61,8 @@ def fingerprint(
     if nested := model_settings.pop("model_kwargs", None):
         model_settings["model_kwargs"] = _without(nested, _NEUTRAL_LOADING_SETTINGS)
     encode_settings = _without(encode_kwargs or {}, _NEUTRAL_ENCODE_SETTINGS)
-    if checkpoint.normalizes and "truncate_dim" not in {**model_settings, **encode_settings}:
+    truncated = (model_settings | encode_settings).get("truncate_dim") is not None
+    if checkpoint.normalizes and not truncated:
         encode_settings.pop("normalize_embeddings", None)  # already done, changes nothing
     identity = {
         "version": _VERSION,
@@ -78,11 +79,13 @@ def fingerprint(
 def document_prompt_name(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any]) -> str | None:
     """The name of the prompt that the model or the user states for documents, or None.
 
-    `SentenceTransformer.encode_document` looks for `document`, `passage` and `corpus` in this order, but from version 6
-    on it always has an empty `document` prompt of its own, which hides a saved `passage`. Only stated prompts count here.
+    `SentenceTransformer.encode_document` takes the first of `document`, `passage` and `corpus` that is there. From
+    version 6 on an empty `document` always is, and is saved with the model, so that it hides a `passage` that someone
+    wrote. So an empty prompt of the checkpoint states nothing; one that the user gives does.
     """
-    stated = {**checkpoint.prompts, **(model_kwargs.get("prompts") or {})}
-    return next((name for name in _DOCUMENT_PROMPT_NAMES if name in stated), None)
+    given = model_kwargs.get("prompts") or {}
+    saved = {name: text for name, text in checkpoint.prompts.items() if text}
+    return next((name for stated in (given, saved) for name in _DOCUMENT_PROMPT_NAMES if name in stated), None)
 
 
 def document_prompt(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any], encode_kwargs: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from langchain_localhf.errors import CheckpointError, IncompleteModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
+_PULL_AGAIN = "pull or copy the model again"
+_SHARD = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)
 _LENGTH = struct.Struct("<Q")
 _HEADER_LIMIT_BYTES = 100_000_000  # the limit of the safetensors library itself
 _GIT_LFS_POINTER = b"version https://git-lfs"
@@ -39,6 +42,9 @@ class TensorHeader:
     dtype: str
     shape: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
+
 
 def read_headers(folder: Path) -> dict[str, TensorHeader]:
     """The tensors of the weights in `folder` (not below it), by name; empty if it holds no safetensors weights.
@@ -49,20 +55,31 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
         IncompleteModelError: A file that the index names is missing.
         CheckpointError: A file is truncated or damaged.
     """
+    single = folder / "model.safetensors"
     index = folder / "model.safetensors.index.json"
+    if single.is_file():  # transformers prefers it, too
+        return read_header(single)
     if not index.is_file():
-        single = folder / "model.safetensors"
-        return read_header(single) if single.is_file() else {}
-    try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        msg = f"{index} is damaged: {error!r}"
-        raise CheckpointError(msg, hint="pull or copy the model again") from error
+        return {}
+    shards = _shards(index)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         msg = f"{len(missing)} of {len(shards)} weight files of {folder} are missing: {', '.join(missing)}"
-        raise IncompleteModelError(msg, missing=missing, hint="pull or copy the model again")
+        raise IncompleteModelError(msg, missing=missing, hint=_PULL_AGAIN)
     return {name: tensor for shard in shards for name, tensor in read_header(folder / shard).items()}
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        msg = f"{index} is damaged: {error!r}"
+        raise CheckpointError(msg, hint=_PULL_AGAIN) from error
+    # A shard beside its index: no path may lead out of the model's folder.
+    if not shards or not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in shards):
+        msg = f"{index} is damaged: it should name files such as 'model-00001-of-00002.safetensors'"
+        raise CheckpointError(msg, hint=_PULL_AGAIN)
+    return shards
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
@@ -84,21 +101,35 @@ def read_header(path: Path) -> dict[str, TensorHeader]:
             raise _damaged(path, f"it has {size} bytes and no readable header")
         header = file.read(length)
     try:
-        entries: dict[str, Any] = json.loads(header)
-        entries.pop("__metadata__", None)
-        tensors = {name: TensorHeader(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
-        spans = sorted(tuple(entry["data_offsets"]) for entry in entries.values())
-        lengths = {name: end - begin for name, entry in entries.items() for begin, end in [entry["data_offsets"]]}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        entries = json.loads(header)
+        tensors = {name: _Entry.read(entry) for name, entry in entries.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its header is unreadable ({error!r})") from error
-    _check_spans(path, spans, size - _LENGTH.size - length)
-    for name, tensor in tensors.items():
-        bits = _BITS.get(tensor.dtype)
-        if bits is not None and math.prod(tensor.shape) * bits != lengths[name] * 8:
-            raise _damaged(
-                path, f"tensor {name} has {lengths[name]} bytes for shape {list(tensor.shape)} {tensor.dtype}"
-            )
-    return tensors
+    _check_spans(path, sorted((entry.begin, entry.end) for entry in tensors.values()), size - _LENGTH.size - length)
+    for name, entry in tensors.items():
+        bits = _BITS.get(entry.header.dtype)  # a type that is newer than this list is not checked
+        length = entry.end - entry.begin
+        if bits is not None and math.prod(entry.header.shape) * bits != length * 8:
+            raise _damaged(path, f"tensor {name} has {length} bytes, and its header says {entry.header}")
+    return {name: entry.header for name, entry in tensors.items()}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    header: TensorHeader
+    begin: int
+    end: int
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> _Entry:
+        """Reads one entry of a header; whatever is not of the right type is a TypeError."""
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str):
+            raise TypeError(dtype)
+        for number in (*shape, begin, end):
+            if type(number) is not int or number < 0:
+                raise TypeError(number)
+        return cls(TensorHeader(dtype, tuple(shape)), begin, end)
 
 
 def _check_spans(path: Path, spans: list[tuple[int, int]], data_bytes: int) -> None:
@@ -112,4 +143,4 @@ def _check_spans(path: Path, spans: list[tuple[int, int]], data_bytes: int) -> N
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{path} is truncated or damaged: {why}", hint="pull or copy the model again")
+    return CheckpointError(f"{path} is truncated or damaged: {why}", hint=_PULL_AGAIN)

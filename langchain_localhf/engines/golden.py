@@ -1,6 +1,7 @@
 """Golden vectors: what a model gave when it was checked, to be compared at every later load.
 
-They catch what no hash can: a library version, a device or a number format with which the same files give other vectors.
+They catch what no hash can: a library version, a device or a number format with which the same files give other
+vectors.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ def lowest_cosine(probe_vectors: NDArray[np.float32], golden: GoldenVectors) -> 
         golden: The vectors then.
 
     Returns:
-        1.0 for equal directions; -1.0 if the texts or the dimension are not the same.
+        1.0 for equal directions; -1.0 if the texts or the dimension are not the same, or a vector is not finite.
     """
     then = np.frombuffer(base64.b64decode(golden.float32_base64), dtype=_LITTLE_ENDIAN_FLOAT32)
     if golden.texts != PROBE_TEXTS or then.size != probe_vectors.size:
         return -1.0
     then = then.reshape(probe_vectors.shape)
     norms = np.linalg.norm(then, axis=1) * np.linalg.norm(probe_vectors, axis=1)
-    return float(np.min(np.sum(then * probe_vectors, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)))
+    cosines = np.sum(then * probe_vectors, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    return float(np.min(np.nan_to_num(cosines, nan=-1.0)))

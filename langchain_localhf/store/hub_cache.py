@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
@@ -27,3 +28,20 @@ def find_snapshot(repository: str, revision: str | None, cache: Path) -> Path | 
         if isinstance(found, str):
             return Path(found).parent
     return None
+
+
+def find_sibling(snapshot: Path, repository: str) -> Path | None:
+    """The folder of another repository's `main` in the cache that holds `snapshot`, or None.
+
+    Args:
+        snapshot: The folder of a model; it need not be in a cache.
+        repository: The other repository, `org/name`.
+    """
+    if snapshot.parent.name != "snapshots" or not snapshot.parents[1].name.startswith("models--"):
+        return None
+    home = snapshot.parents[2] / f"models--{repository.replace('/', '--')}"
+    try:
+        commit = (home / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return home / "snapshots" / commit if re.fullmatch("[0-9a-f]{40}", commit) else None

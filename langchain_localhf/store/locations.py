@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from langchain_localhf.store.reference import expand_user
+
 
 @dataclass(frozen=True)
 class Locations:
@@ -30,19 +32,25 @@ def from_environment(cache_folder: str | Path | None = None) -> Locations:
     """
     environment = os.environ
     user_cache = _user_cache()
-    store = environment.get("LOCALHF_HOME")
+    store = environment.get("LOCALHF_HOME") or (user_cache and user_cache / "localhf")
     hub_home = environment.get("HF_HOME") or (user_cache and user_cache / "huggingface")
     caches = (
         cache_folder,
         environment.get("SENTENCE_TRANSFORMERS_HOME"),
-        environment.get("HF_HUB_CACHE"),
+        environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"),
         hub_home and Path(hub_home) / "hub",
     )
     return Locations(
-        store=Path(store).expanduser() if store else user_cache and user_cache / "localhf",
-        hub_caches=tuple(dict.fromkeys(Path(cache).expanduser() for cache in caches if cache)),
+        store=_expanded(store) if store else None,
+        hub_caches=tuple(dict.fromkeys(_expanded(cache) for cache in caches if cache)),
         endpoint=environment.get("HF_ENDPOINT") or None,
     )
+
+
+def _expanded(path: str | Path) -> Path:
+    # As the hub's own library reads these settings. Absolute, so that neither messages nor which models are shared
+    # depend on the working directory.
+    return expand_user(Path(os.path.expandvars(path))).absolute()
 
 
 def _user_cache() -> Path | None:

@@ -5,9 +5,12 @@ Laws: `Manifest.from_json(m.to_json()) == m`, and the same files give the same b
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +23,9 @@ from langchain_localhf.store import files as model_files
 from langchain_localhf.store.files import MANIFEST_NAME
 
 _CHUNK_BYTES = 1 << 20
+_FLOAT32_BYTES = 4
+# A file that was written within the last tick of the clock can change again and keep its times.
+_CLOCK_TICK_NS = 20_000_000
 _HASHING_THREADS = 4
 
 _hashes: dict[tuple[int, ...], str] = {}
@@ -28,20 +34,34 @@ _hashes: dict[tuple[int, ...], str] = {}
 def _inside(path: str) -> str:
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or path == ".":
-        msg = "must be a relative path inside the model's folder"
-        raise ValueError(msg)
+        raise ValueError("must be a relative path inside the model's folder")
     return path
+
+
+def _vectors(text: str) -> str:
+    if len(base64.b64decode(text, validate=True)) % _FLOAT32_BYTES:
+        raise ValueError("must be whole float32 numbers")
+    return text
+
+
+def _in_order(entries: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+    paths = [entry.path for entry in entries]
+    if paths != sorted(set(paths)):
+        raise ValueError("must be sorted by path, each path once")
+    return entries
 
 
 RelativePath = Annotated[str, AfterValidator(_inside)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Data(BaseModel):
+class PlainData(BaseModel):
+    """Immutable data that refuses what it does not know, for manifests and lockfiles."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class FileEntry(_Data):
+class FileEntry(PlainData):
     """One file: its path, its size and its hash."""
 
     path: RelativePath
@@ -49,7 +69,10 @@ class FileEntry(_Data):
     sha256: Sha256
 
 
-class EncoderFacts(_Data):
+FileEntries = Annotated[tuple[FileEntry, ...], AfterValidator(_in_order)]
+
+
+class EncoderFacts(PlainData):
     """What an embedding model is, as its files say and as it was seen to run."""
 
     dimension: int
@@ -59,7 +82,7 @@ class EncoderFacts(_Data):
     prompts: dict[str, str]
 
 
-class GoldenVectors(_Data):
+class GoldenVectors(PlainData):
     """Texts and the vectors that the model gave for them when it was checked; every later load has to give them again.
 
     Attributes:
@@ -68,10 +91,10 @@ class GoldenVectors(_Data):
     """
 
     texts: tuple[str, ...]
-    float32_base64: str
+    float32_base64: Annotated[str, AfterValidator(_vectors)]
 
 
-class SoundnessCheck(_Data):
+class SoundnessCheck(PlainData):
     """That the model was loaded and found sound, and with what.
 
     Attributes:
@@ -85,7 +108,7 @@ class SoundnessCheck(_Data):
     golden: GoldenVectors | None = None
 
 
-class Manifest(_Data):
+class Manifest(PlainData):
     """Everything known about one model folder.
 
     Attributes:
@@ -108,7 +131,7 @@ class Manifest(_Data):
     fingerprint: str | None = None
     encoder: EncoderFacts | None = None
     check: SoundnessCheck | None = None
-    files: tuple[FileEntry, ...]
+    files: FileEntries
 
     @property
     def size_bytes(self) -> int:
@@ -119,6 +142,13 @@ class Manifest(_Data):
     def hashes(self) -> dict[str, str]:
         """The sha256 of each file, by path."""
         return {entry.path: entry.sha256 for entry in self.files}
+
+    @property
+    def origin_command(self) -> str:
+        """The command that brings the model here again."""
+        if self.source == "folder":
+            return f"localhf add PATH --as {self.name}"
+        return f"localhf pull {self.name}@{self.commit or self.revision or 'main'}"
 
     def to_json(self) -> str:
         """The manifest as JSON text, ending in a newline."""
@@ -142,11 +172,15 @@ class Manifest(_Data):
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """The manifest in `folder`, or None if there is none."""
+        """The manifest in `folder`, or None if there is none.
+
+        Raises:
+            LockfileError: The file is no manifest.
+        """
         path = folder / MANIFEST_NAME
         try:
             text = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return cls.from_json(text, source=str(path))
 
@@ -173,27 +207,30 @@ class Differences:
             for word, paths in (("changed", self.changed), ("missing", self.missing), ("extra", self.extra))
             if paths
         ]
-        hint = f"restore the files with `localhf pull {manifest.name}`"
-        if manifest.source == "folder":
-            hint = f"add the model again: `localhf add PATH --as {manifest.name}`"
         return IntegrityError(
             f"the files of {manifest.name} differ from its manifest ({'; '.join(parts)})",
             changed=self.changed,
             missing=self.missing,
             extra=self.extra,
-            hint=hint,
+            hint=f"bring the files back: {manifest.origin_command}",
         )
 
 
 def compare(folder: Path, manifest: Manifest) -> Differences:
-    """Compares the files in `folder` with `manifest`: sizes, hashes, and anything extra that is code or weights."""
+    """Compares the files in `folder` with `manifest`: sizes, hashes, and anything extra that could change the model.
+
+    Extra code and extra weights are never right. An extra `modules.json` or tokenizer file would be read on load, and
+    would change the vectors behind the back of the fingerprint. A file for people may lie beside the model.
+    """
     present = set(model_files.files_in(folder))
     listed = {entry.path: entry for entry in manifest.files}
     here = [entry for entry in manifest.files if entry.path in present]
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
         same = pool.map(lambda entry: _matches(folder / entry.path, entry), here)
         changed = [entry.path for entry, matches in zip(here, same, strict=True) if not matches]
-    extra = (path for path in present - listed.keys() if model_files.is_code(path) or model_files.is_weights(path))
+    unlisted = present - listed.keys()
+    extra = {path for path in unlisted if model_files.is_code(path) or model_files.is_weights(path)}
+    extra.update(model_files.shape_vectors(unlisted))
     return Differences(
         changed=tuple(sorted(changed)),
         missing=tuple(sorted(listed.keys() - present)),
@@ -216,10 +253,13 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits; computed once a process while the file stays as it is."""
     status = path.stat()
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    if identity not in _hashes:
-        with path.open("rb") as file:
-            _hashes[identity] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _hashes[identity]
+    if known := _hashes.get(identity):
+        return known
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time_ns() - status.st_ctime_ns > _CLOCK_TICK_NS:
+        _hashes[identity] = digest
+    return digest
 
 
 def git_sha1_of(path: Path) -> str:
@@ -233,12 +273,16 @@ def git_sha1_of(path: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def unreadable(error: ValidationError, source: str) -> LockfileError:

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from langchain_localhf.errors import ModelNotFoundError
 from langchain_localhf.store.files import MANIFEST_NAME
 from langchain_localhf.store.hub_cache import find_snapshot
 from langchain_localhf.store.manifest import Manifest
+from langchain_localhf.store.reference import require_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from langchain_localhf.store.locations import Locations
     from langchain_localhf.store.reference import Reference
@@ -48,24 +49,49 @@ class ModelStore:
         self.home = home
 
     def folder(self, name: str) -> Path:
-        """Where the model called `name` is, or would be."""
+        """Where the model called `name` is, or would be.
+
+        Raises:
+            ModelReferenceError: This is no name of a model, and perhaps a path that leads out of the store.
+        """
+        require_repository(name)
         return self.home / name
 
     def find(self, name: str) -> LocalModel | None:
         """The model called `name`, or None.
 
         Raises:
+            ModelReferenceError: This is no name of a model.
             LockfileError: Its manifest cannot be read.
         """
         folder = self.folder(name)
         manifest = Manifest.read(folder)
         return LocalModel(name, folder, manifest) if manifest else None
 
+    def names(self) -> list[str]:
+        """The names of every model in the store, sorted; none is opened."""
+        manifests = [*self.home.glob(f"[!.]*/{MANIFEST_NAME}"), *self.home.glob(f"[!.]*/*/{MANIFEST_NAME}")]
+        return sorted(path.parent.relative_to(self.home).as_posix() for path in manifests)
+
+    def require(self, name: str) -> LocalModel:
+        """The model called `name`.
+
+        Raises:
+            ModelNotFoundError: The store has no such model.
+            LockfileError: Its manifest cannot be read.
+        """
+        model = self.find(name)
+        if model is None:
+            raise self._unknown(name)
+        return model
+
     def models(self) -> list[LocalModel]:
-        """Every model in the store, sorted by name."""
-        manifests = sorted([*self.home.glob(f"[!.]*/{MANIFEST_NAME}"), *self.home.glob(f"[!.]*/*/{MANIFEST_NAME}")])
-        names = [path.parent.relative_to(self.home).as_posix() for path in manifests]
-        return [model for name in names if (model := self.find(name))]
+        """Every model in the store, sorted by name.
+
+        Raises:
+            LockfileError: A manifest cannot be read.
+        """
+        return [model for name in self.names() if (model := self.find(name))]
 
     def remove(self, name: str) -> LocalModel:
         """Deletes a model.
@@ -74,27 +100,38 @@ class ModelStore:
             ModelNotFoundError: The store has no such model.
         """
         with self.locked(name):
-            model = self.find(name)
-            if model is None:
-                raise self._unknown(name)
+            model = self.require(name)
             self._discard(model.folder)
         with contextlib.suppress(OSError):  # the organisation's folder stays while it has other models
             model.folder.parent.rmdir()
         return model
 
     def _unknown(self, name: str) -> ModelNotFoundError:
-        names = [model.name for model in self.models()]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "`localhf list` shows what is there"
         return ModelNotFoundError(f"{name} is not in the store {self.home}", looked_in=(str(self.home),), hint=hint)
 
     @contextlib.contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Holds the model called `name` for this process; others wait. Readers need no lock."""
+    def locked(self, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Holds the model called `name` for this process; others wait. Readers need no lock.
+
+        Args:
+            name: The model, or whatever else one process at a time may change.
+            on_wait: Called once if another process holds it.
+        """
         locks = self.home / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{_flat(name)}.lock"):
+        lock = FileLock(locks / f"{_flat(name)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait is not None:
+                on_wait()
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def staging(self, name: str) -> Path:
         """The folder in which the next version of a model is put together; what is in it survives a kill."""
@@ -112,7 +149,12 @@ class ModelStore:
         old = None
         if target.exists():
             old = self._set_aside(target)
-        staged.replace(target)
+        try:
+            staged.replace(target)
+        except OSError:
+            if old:
+                old.rename(target)
+            raise
         if old:
             shutil.rmtree(old)
         return LocalModel(name, target, Manifest.read(target))
@@ -136,7 +178,7 @@ def locate(reference: Reference, locations: Locations) -> LocalModel:
     if reference.folder is not None:
         folder = reference.folder
         manifest = Manifest.read(folder)
-        return LocalModel(manifest.name if manifest else folder.name, folder, manifest)
+        return LocalModel(manifest.name if manifest else folder.resolve().name, folder, manifest)
     looked_in = [f"folder {Path(reference.text).absolute()}"]
     for name in reference.repositories:
         if locations.store is not None:
@@ -159,8 +201,10 @@ def _not_found(reference: Reference, locations: Locations, looked_in: list[str])
     lines = "".join(f"\n  {place}" for place in looked_in)
     hint = f"bring it here once, with a network: localhf pull {reference.command_argument}"
     if locations.store is not None:
-        names = [model.name for model in ModelStore(locations.store).models()]
-        near = difflib.get_close_matches(reference.repositories[0], names, n=1, cutoff=0.8)
+        # Also names of models whose manifest is damaged: that is no reason to fail here.
+        near = difflib.get_close_matches(
+            reference.repositories[0], ModelStore(locations.store).names(), n=1, cutoff=0.8
+        )
         if near and near[0] not in reference.repositories:
             hint += f"\n      or did you mean {near[0]}, which is here?"
     msg = (

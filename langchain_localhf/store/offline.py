@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from langchain_localhf.errors import NetworkRefusedError
 
@@ -37,7 +37,9 @@ def hub_offline() -> Iterator[None]:
         _held += 1
     try:
         yield
-    except OfflineModeIsEnabled as error:
+    except Exception as error:
+        if not _came_from_the_hub(error):
+            raise
         msg = f"loading the model tried to reach the network, which is refused at run time: {error}"
         hint = "the model names another repository; pull that one too, or use a model that is complete in itself"
         raise NetworkRefusedError(msg, hint=hint) from error
@@ -46,3 +48,14 @@ def hub_offline() -> Iterator[None]:
             _held -= 1
             if _held == 0:
                 constants.HF_HUB_OFFLINE = _before
+
+
+def _came_from_the_hub(error: BaseException | None) -> bool:
+    """Whether the hub's library refused a request; transformers wraps its errors in others that do not say so."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

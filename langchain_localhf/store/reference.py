@@ -6,13 +6,19 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from langchain_localhf.errors import ModelNotFoundError, ModelReferenceError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DEFAULT_ORGANISATION = "sentence-transformers"
 
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REPOSITORY = re.compile(rf"(?P<repository>(?:{_PART}/)?{_PART})(?:@(?P<revision>[^\s@]+))?")
+# The hub's own rules for the two parts of a name; `--` is what its cache puts in the place of the slash.
+_PART = r"(?![^/]{97})\w(?:[\w.-]*\w)?"
+_REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.))(?:{_PART}/)?{_PART}(?<!\.git)", re.ASCII)
+_REVISION = re.compile(r"(?!/|.*\.\.)[^\s@\\\0]+(?<!/)")
 _PATH_PREFIXES = ("/", "./", "../", "~", ".\\", "..\\")
 _FORMS = "use a folder, `org/name`, or `org/name@revision`"
 
@@ -47,41 +53,61 @@ class Reference:
             ModelReferenceError: The name has none of these forms, or two revisions are given.
             ModelNotFoundError: The name looks like a path and no folder is there. It is never taken for a repository.
         """
-        if not isinstance(text, str) or not text.strip():
-            msg = f"a model name must be a non-empty string, not {text!r}"
-            raise ModelReferenceError(msg, hint=_FORMS)
-        path = Path(text)
-        if text.startswith("~"):
-            path = _expand_user(path)
-        if path.is_dir():
-            return cls(text=text, folder=path, revision=revision)
-        if path.is_file():
+        if not text.strip():
+            raise ModelReferenceError("the model name is empty", hint=_FORMS)
+        path = expand_user(Path(text))
+        if _holds(path.is_dir):
+            return cls(text=text, folder=path.absolute(), revision=revision)
+        if _holds(path.is_file):
             msg = f"{text!r} is a file; a model is a folder"
             raise ModelReferenceError(msg, hint=f"use its folder: {str(path.parent)!r}")
         if _looks_like_a_path(text):
-            msg = f"there is no folder at {text!r}"
+            msg = f"there is no folder at {text!r} that can be read"
             raise ModelNotFoundError(msg, looked_in=(str(path.absolute()),), hint=_near_folder(path))
-        return cls._parse_repository(text, revision)
+        return cls.parse_repository(text, revision=revision)
 
     @classmethod
-    def _parse_repository(cls, text: str, revision: str | None) -> Reference:
-        match = _REPOSITORY.fullmatch(text)
-        if match is None or "--" in match["repository"] or ".." in match["repository"]:
-            msg = f"cannot read the model name {text!r}"
-            raise ModelReferenceError(msg, hint=_FORMS)
-        written = match["revision"]
-        if written and revision and written != revision:
+    def parse_repository(cls, text: str, *, revision: str | None = None) -> Reference:
+        """Reads the name of a repository, also where a folder of the same name is near.
+
+        Raises:
+            ModelReferenceError: The name is none, or two revisions are given.
+        """
+        repository, at, written = text.partition("@")
+        require_repository(repository)
+        if at and revision and written != revision:
             msg = f"two revisions are given: {text!r} and revision={revision!r}"
             raise ModelReferenceError(msg, hint="give one of them")
-        repository = match["repository"]
+        revision = written if at else revision
+        if revision is not None and _REVISION.fullmatch(revision) is None:
+            msg = f"cannot read the revision {revision!r} of {repository}"
+            raise ModelReferenceError(msg, hint="use a branch, a tag or a commit")
         candidates = (repository,) if "/" in repository else (f"{DEFAULT_ORGANISATION}/{repository}", repository)
-        return cls(text=text, repositories=candidates, revision=written or revision)
+        return cls(text=text, repositories=candidates, revision=revision)
 
     @property
     def command_argument(self) -> str:
         """The name as `localhf pull` takes it, with the revision."""
         bare = self.text.partition("@")[0]
         return f"{bare}@{self.revision}" if self.revision else bare
+
+
+def require_repository(name: str) -> None:
+    """Checks that `name` is `org/name` or `name`, and so is also safe as a path below the store.
+
+    Raises:
+        ModelReferenceError: It is neither.
+    """
+    if _REPOSITORY.fullmatch(name) is None:
+        raise ModelReferenceError(f"cannot read the model name {name!r}", hint=_FORMS)
+
+
+def expand_user(path: Path) -> Path:
+    """The path with `~` as the home folder; as it is where there is none, as for a nameless user in a container."""
+    try:
+        return path.expanduser()
+    except (RuntimeError, ValueError):  # no home folder, or no path at all
+        return path
 
 
 def _looks_like_a_path(text: str) -> bool:
@@ -95,17 +121,17 @@ def _looks_like_a_path(text: str) -> bool:
     )
 
 
-def _expand_user(path: Path) -> Path:
+def _holds(question: Callable[[], bool]) -> bool:
     try:
-        return path.expanduser()
-    except RuntimeError:  # no home folder, as for a nameless user in a container
-        return path
+        return question()
+    except OSError:  # a name that is too long for a path, or a folder that this user may not enter
+        return False
 
 
 def _near_folder(path: Path) -> str:
     try:
         siblings = [child.name for child in path.parent.iterdir() if child.is_dir()]
-    except OSError:
+    except (OSError, ValueError):  # no such folder, or no path at all
         return f"check the path; {str(path.parent)!r} is no folder either"
     near = difflib.get_close_matches(path.name, siblings, n=1)
     return f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"

@@ -8,23 +8,33 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from sentence_transformers.base.modules import Dense, Normalize, Router
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
-WORDS = (
+from langchain_localhf.store.manifest import Manifest, describe
+from langchain_localhf.store.model_store import LocalModel, ModelStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+WORDS = (  # noqa: SIM905 - easier to read than a list
     "the weather is nice quarterly report tax filings are due a an and of to in on harbour ship sails at dawn "
     "winter summer city river bridge engine model vector text query document passage red green blue one two three"
 ).split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 DIMENSION = 32
 LAYERS = 2
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def minilm_folder() -> Path:
@@ -36,7 +46,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """A word-piece tokenizer that knows `WORDS` and every ASCII letter and digit."""
     pieces = [*SPECIAL, *WORDS, *(chr(c) for c in range(33, 127)), *(f"##{chr(c)}" for c in range(33, 127))]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a token of the vocabulary
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
@@ -44,15 +54,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B [SEP]",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=64,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **special)
 
 
 def bert_config(**changes: Any) -> BertConfig:
@@ -78,12 +81,29 @@ def _plain() -> Path:
     return folder
 
 
+def _saved(name: str, modules: Sequence[nn.Module]) -> Path:
+    folder = _plain().with_name(name)
+    # Writing a model card asks the hub about the base model.
+    SentenceTransformer(modules=list(modules), device="cpu").save(str(folder), create_model_card=False)
+    (folder / "README.md").write_text("# A tiny model\n")
+    return folder
+
+
 @cache
 def _sentence_transformer() -> Path:
-    folder = _plain().with_name("sentence-transformer")
-    transformer = Transformer(str(_plain()))
-    SentenceTransformer(modules=[transformer, Pooling(DIMENSION, "mean"), Normalize()], device="cpu").save(str(folder))
-    return folder
+    return _saved("sentence-transformer", [Transformer(str(_plain())), Pooling(DIMENSION, "mean"), Normalize()])
+
+
+@cache
+def _with_dense() -> Path:
+    torch.manual_seed(1)
+    return _saved("dense", [Transformer(str(_plain())), Pooling(DIMENSION, "mean"), Dense(DIMENSION, 8)])
+
+
+@cache
+def _routed() -> Path:
+    queries, documents = ([Transformer(str(_plain())), Pooling(DIMENSION, pooling)] for pooling in ("cls", "mean"))
+    return _saved("routed", [Router.for_query_document(queries, documents)])
 
 
 def plain(folder: Path) -> Path:
@@ -99,13 +119,139 @@ def sentence_transformer(folder: Path, *, prompts: dict[str, str] | None = None)
     return folder
 
 
+def with_dense(folder: Path) -> Path:
+    """A sentence-transformers model that ends in a dense layer with 8 outputs, copied to `folder`."""
+    return Path(shutil.copytree(_with_dense(), folder))
+
+
+def routed(folder: Path) -> Path:
+    """A model with one way for queries (cls) and one for documents (mean pooling), copied to `folder`."""
+    return Path(shutil.copytree(_routed(), folder))
+
+
+def static(folder: Path) -> Path:
+    """A model without a transformer: one vector a token, and their mean."""
+    torch.manual_seed(0)
+    words = StaticEmbedding(tokenizer().backend_tokenizer, embedding_dim=8)
+    SentenceTransformer(modules=[words], device="cpu").save(str(folder), create_model_card=False)
+    return folder
+
+
+def with_own_code(folder: Path) -> Path:
+    """A model as jina's: `model_type` is bert, `auto_map` names its own code, and the weights fit that code."""
+    sentence_transformer(folder)
+    code = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    edit_json(folder / "config.json", auto_map=code)
+    (folder / "configuration_own.py").write_text(
+        dedent("""
+            from transformers import BertConfig
+
+            class OwnConfig(BertConfig):
+                pass
+        """)
+    )
+    (folder / "modeling_own.py").write_text(
+        dedent("""
+            from transformers import BertModel
+            from .configuration_own import OwnConfig
+
+            class OwnModel(BertModel):
+                config_class = OwnConfig
+
+                def __init__(self, config, **kwargs):
+                    super().__init__(config, **kwargs)
+                    for layer in self.encoder.layer:
+                        layer.output.gated = layer.output.dense
+                        del layer.output.dense
+
+                def forward(self, *args, **kwargs):
+                    for layer in self.encoder.layer:
+                        layer.output.dense = layer.output.gated
+                    return super().forward(*args, **kwargs)
+        """)
+    )
+    edit_weights(folder, renamed("output.dense", "output.gated", only="layer", without="attention"))
+    return folder
+
+
+def with_masked_language_head(folder: Path) -> Path:
+    """A plain checkpoint as pre-training leaves it: with a head that no encoder needs, and without a pooler."""
+    torch.manual_seed(0)
+    BertForMaskedLM(bert_config()).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def sharded(folder: Path) -> Path:
+    """The sentence-transformers model, with its weights in several files."""
+    sentence_transformer(folder)
+    BertModel.from_pretrained(folder).save_pretrained(folder, max_shard_size="20KB")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+def hub_cache(cache: Path, repository: str, folder: Path, *, commit: str = COMMIT, ref: str | None = "main") -> Path:
+    """Puts `folder` into a Hugging Face cache as the hub's own tools lay it out; gives the snapshot's folder."""
+    home = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = home / "snapshots" / commit
+    (home / "blobs").mkdir(parents=True, exist_ok=True)
+    for entry in describe(
+        folder, [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    ):
+        blob, link = home / "blobs" / entry.sha256, snapshot / entry.path
+        shutil.copyfile(folder / entry.path, blob)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    if ref is not None:
+        (home / "refs").mkdir(exist_ok=True)
+        (home / "refs" / ref).write_text(commit)
+    return snapshot
+
+
+def stored(home: Path, name: str, folder: Path, **facts: Any) -> LocalModel:
+    """Puts a copy of `folder` into the store at `home`, with a manifest; `facts` go into the manifest."""
+    store = ModelStore(home)
+    staged = store.staging(name)
+    shutil.copytree(folder, staged, dirs_exist_ok=True)
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    hub = {"source": "hub", "revision": "main", "commit": COMMIT}
+    Manifest(name=name, files=describe(staged, paths), **{**hub, **facts}).write(staged)
+    return store.put(name, staged)
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     """Changes keys of a JSON object in a file; None removes a key."""
     content = json.loads(path.read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
 
 
-def edit_weights(folder: Path, change: Any) -> None:
+def edit_weights(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
     """Rewrites `model.safetensors` in `folder` with what `change` makes of its dictionary of tensors."""
     path = folder / "model.safetensors"
     save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def renamed(
+    old: str, new: str, *, only: str = "", without: str = "\n"
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """A change for `edit_weights`: `old` in the names becomes `new`, in names with `only` and not with `without`."""
+
+    def change(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name.replace(old, new) if only in name and without not in name else name: tensor
+            for name, tensor in tensors.items()
+        }
+
+    return change
+
+
+def without(part: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """A change for `edit_weights`: the tensors with `part` in their names are gone."""
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def flip_byte(path: Path, offset: int = -1) -> None:
+    """Inverts one byte of a file, and leaves its size."""
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0xFF
+    path.write_bytes(content)

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import CONFIG_MAPPING
 
 from langchain_localhf.checkpoint.fingerprint import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
-from langchain_localhf.errors import DeviceUnavailableError, UnsupportedModelError
+from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsafeModelError, UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
@@ -48,27 +51,30 @@ class TorchEncoder:
 
     def __init__(self, checkpoint: Checkpoint, *, name: str, pooling: str | None, model_kwargs: dict[str, Any]) -> None:
         self._lock = threading.RLock()
-        self._pool: dict[str, Any] | None = None
+        self._pool: dict[Any, Any] | None = None
         self._document_prompt_name = document_prompt_name(checkpoint, model_kwargs)
         _check_device(model_kwargs.get("device"))
+        _check_architecture(checkpoint, trusted=bool(model_kwargs.get("trust_remote_code")))
         with hub_offline(), recorded_loading() as report:
             self._model = _load(checkpoint, pooling, model_kwargs)
         if name in _PROMPT_NOT_POOLED:
             self._model.set_pooling_include_prompt(include_prompt=False)
         # A multimodal model takes a text that looks like an address for an image, and fetches it.
         self._mark_as_text = "image" in self._model.modalities
-        self.unused_weights = prove(self._model, report, checkpoint, self._probe)
-        self.probe_vectors = self.encode(PROBE_TEXTS, kind="document", encode_kwargs={})
+        proof = prove(self._model, report, checkpoint, self._probe)
+        self.unused_weights = proof.unused_weights
+        self.probe_vectors = proof.probe_vectors[: len(PROBE_TEXTS)]
         self.dimension = int(self.probe_vectors.shape[1])
         self.max_seq_length: int | None = self._model.max_seq_length
         self.versions = {library: version(library) for library in _LIBRARIES}
 
-    def _probe(self) -> NDArray[Any]:
-        """Vectors of the probe texts by every way through the model; a router sends queries another way."""
+    def _probe(self) -> NDArray[np.float32]:
+        """Vectors of the probe texts as documents, and behind them as queries where a router sends those elsewhere."""
         kinds: tuple[InputKind, ...] = ("document",)
-        if any(type(module).__name__ == "Router" for module in self._model.children()):
+        if any(isinstance(module, Router) for module in self._model.children()):
             kinds = ("document", "query")
-        return np.concatenate([self.encode(PROBE_TEXTS, kind=kind, encode_kwargs={}) for kind in kinds])
+        vectors = [self.encode(PROBE_TEXTS, kind=kind, encode_kwargs={}) for kind in kinds]
+        return np.concatenate(vectors).astype(np.float32, copy=False)
 
     def encode(
         self,
@@ -92,7 +98,7 @@ class TorchEncoder:
             vectors = encode(inputs, **settings)
         return _as_matrix(vectors)
 
-    def _processes(self) -> dict[str, Any]:
+    def _processes(self) -> dict[Any, Any]:
         if self._pool is None:
             self._pool = self._model.start_multi_process_pool()
         return self._pool
@@ -110,33 +116,48 @@ class TorchEncoder:
 
 
 def _load(checkpoint: Checkpoint, pooling: str | None, model_kwargs: dict[str, Any]) -> SentenceTransformer:
-    folder = str(checkpoint.folder)
     settings = {"trust_remote_code": False, **model_kwargs, "local_files_only": True}
     for located in ("revision", "cache_folder"):  # they named the folder, and have done their work
         settings.pop(located, None)
     try:
         if pooling is None:
-            return SentenceTransformer(folder, **settings)
-        return _with_pooling(folder, pooling, settings)
-    except (KeyError, ValueError) as error:
-        if "does not recognize this architecture" not in str(error):
-            raise
-        msg = f"{folder} has an architecture that the installed transformers does not know: {error}"
-        raise UnsupportedModelError(msg, hint="install a newer transformers") from error
+            return SentenceTransformer(str(checkpoint.folder), **settings)
+        return _with_pooling(checkpoint, pooling, settings)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
+        msg = f"{checkpoint.folder} cannot be loaded: {error}"
+        raise CheckpointError(
+            msg, hint="check model_kwargs, if there are any; else pull or copy the model again"
+        ) from error
 
 
-def _with_pooling(folder: str, pooling: str, settings: dict[str, Any]) -> SentenceTransformer:
+def _with_pooling(checkpoint: Checkpoint, pooling: str, settings: dict[str, Any]) -> SentenceTransformer:
     shared = {"local_files_only": True, "trust_remote_code": settings["trust_remote_code"]}
     tokenizer_settings = settings.pop("processor_kwargs", None) or settings.pop("tokenizer_kwargs", None) or {}
     transformer = Transformer(
-        folder,
+        str(checkpoint.folder),
         model_kwargs={**shared, **(settings.pop("model_kwargs", None) or {})},
         processor_kwargs={**shared, **tokenizer_settings},
         config_kwargs={**shared, **(settings.pop("config_kwargs", None) or {})},
         backend=settings.pop("backend", "torch"),
     )
+    settings["prompts"] = {**checkpoint.prompts, **(settings.get("prompts") or {})}
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
     return SentenceTransformer(modules=modules, **settings)
+
+
+def _check_architecture(checkpoint: Checkpoint, *, trusted: bool) -> None:
+    kind = checkpoint.config.get("model_type")
+    if kind is None or kind in CONFIG_MAPPING or trusted:
+        return
+    if code := ", ".join(sorted(set(checkpoint.code_references.values()))):
+        msg = f"{checkpoint.folder} would run code from its own repository: {code} (named in config.json)"
+        raise UnsafeModelError(
+            msg, hint='read that code; if you trust it, pass model_kwargs={"trust_remote_code": True}'
+        )
+    msg = f"{checkpoint.folder} is of an architecture that the installed transformers does not know: {kind}"
+    raise UnsupportedModelError(msg, hint="install a newer transformers")
 
 
 def _check_device(device: object) -> None:

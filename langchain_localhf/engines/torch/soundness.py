@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from sentence_transformers.base.modules import Transformer
 from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
-from langchain_localhf.engines.base import PROBE_TEXTS
-from langchain_localhf.errors import CheckpointError, IncompleteModelError, UninitializedWeightsError
+from langchain_localhf.errors import (
+    CheckpointError,
+    IncompleteModelError,
+    UninitializedWeightsError,
+    UnsupportedModelError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +32,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
     from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
 
 _SHAKES = (1.0, 10.0)
+# Computed from the configuration, not learnt; old checkpoints hold them all the same.
+_COMPUTED = ("position_ids", "inv_freq", "attn.bias", "attn.masked_bias")
+_VOCABULARY_SAMPLE = 64
 _MIN_TOKENIZER_SHARE = 0.5
 _LISTED = 6
 
@@ -51,31 +62,62 @@ def recorded_loading() -> Iterator[LoadingReport]:
     `SentenceTransformer(...)`; so that public method is wrapped for as long as the model loads.
     """
     report = LoadingReport()
-    original = PreTrainedModel.__dict__["from_pretrained"]
     thread = threading.get_ident()
+    with _loading, _quiet():
+        original = PreTrainedModel.__dict__["from_pretrained"]
 
-    @functools.wraps(original.__func__)
-    def recording(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != thread or kwargs.get("output_loading_info"):
-            return original.__func__(cls, *args, **kwargs)
-        # A shape that does not fit is reported with its name instead of raised without one, and refused below.
-        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        model, info = original.__func__(cls, *args, **kwargs)
-        report.mismatched |= {name for name, *_ in info["mismatched_keys"]}
-        report.unexpected |= set(info["unexpected_keys"])
-        return model
+        @functools.wraps(original.__func__)
+        def recording(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed through
+            if threading.get_ident() != thread or kwargs.get("output_loading_info"):
+                return original.__func__(cls, *args, **kwargs)
+            # A shape that does not fit is reported with its name instead of raised without one, and refused below.
+            kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, info = original.__func__(cls, *args, **kwargs)
+            report.mismatched |= {name for name, *_ in info["mismatched_keys"]}
+            report.unexpected |= set(info["unexpected_keys"])
+            return model
 
-    with _loading:
-        PreTrainedModel.from_pretrained = classmethod(recording)  # type: ignore[method-assign]
+        PreTrainedModel.from_pretrained = classmethod(recording)  # type: ignore[method-assign,assignment]
         try:
             yield report
         finally:
             PreTrainedModel.from_pretrained = original  # type: ignore[method-assign]
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what transformers prints while it loads: a progress bar, and the report that is judged here instead."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    # Not the public switch: that one also turns the hub's own bars off, and on again whatever they were before.
+    shown, transformers_logging._tqdm_active = transformers_logging._tqdm_active, False  # noqa: SLF001
+    logger.addFilter(_is_no_report)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_report)
+        transformers_logging._tqdm_active = shown  # noqa: SLF001
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a model that was proved sound showed of itself.
+
+    Attributes:
+        unused_weights: Tensors that the checkpoint does not hold and that were shown to change no vector.
+        probe_vectors: What the probe gave.
+    """
+
+    unused_weights: tuple[str, ...]
+    probe_vectors: NDArray[np.float32]
+
+
 def prove(
-    model: SentenceTransformer, report: LoadingReport, checkpoint: Checkpoint, probe: Callable[[], NDArray[Any]]
-) -> tuple[str, ...]:
+    model: SentenceTransformer, report: LoadingReport, checkpoint: Checkpoint, probe: Callable[[], NDArray[np.float32]]
+) -> Proof:
     """Proves a freshly loaded model sound.
 
     Args:
@@ -84,27 +126,44 @@ def prove(
         checkpoint: The files it was loaded from.
         probe: Embeds a few texts with the model, in every way that it can embed a text.
 
-    Returns:
-        The names of tensors that the checkpoint does not hold and that were shown to change no vector.
-
     Raises:
+        UnsupportedModelError: The model runs code from its repository.
         UninitializedWeightsError: Weights are missing, of another shape, or left over.
         IncompleteModelError: The tokenizer knows too few words for this model.
         CheckpointError: A weight or a vector is not a finite number, or the tokenizer knows too many words.
     """
     transformers_models = list(_transformers_models(model))
+    _refuse_foreign_code(transformers_models, checkpoint)
     left_over = sorted(name for _, inner in transformers_models for name in _left_over(inner, report.unexpected))
     fresh = {name: tensor for prefix, inner in transformers_models for name, tensor in _fresh(prefix, inner).items()}
     if report.mismatched or left_over:
         raise _refusal(checkpoint, missing=sorted(fresh), mismatched=sorted(report.mismatched), unexpected=left_over)
     _check_finite_weights(model, checkpoint)
-    _check_tokenizer(model, checkpoint)
-    if not np.isfinite(probe()).all():
+    for part in model.modules():
+        if isinstance(part, Transformer):
+            _check_tokenizer(part, checkpoint)
+    vectors = probe()
+    if not np.isfinite(vectors).all():
         msg = f"{checkpoint.folder} gives vectors that are not finite numbers"
         raise CheckpointError(msg, hint="pull or copy the model again; if it is in half precision, load it in float32")
-    if fresh and _depends_on(probe, fresh):
+    if fresh and _depends_on(probe, fresh, vectors):
         raise _refusal(checkpoint, missing=sorted(fresh), mismatched=[], unexpected=[])
-    return tuple(sorted(fresh))
+    return Proof(tuple(sorted(fresh)), vectors)
+
+
+def _refuse_foreign_code(models: list[tuple[str, PreTrainedModel]], checkpoint: Checkpoint) -> None:
+    # transformers 5 fills buffers that such code computes with garbage, and says nothing of it.
+    classes = [part.class_reference for part in checkpoint.parts if part.is_foreign]
+    classes += [
+        f"{type(model).__module__}.{type(model).__name__}"
+        for _, model in models
+        if not type(model).__module__.startswith("transformers.")
+    ]
+    if classes:
+        msg = (
+            f"{checkpoint.folder} runs code from its own repository, which cannot be proved sound: {', '.join(classes)}"
+        )
+        raise UnsupportedModelError(msg, hint="use a model of an architecture that transformers itself has")
 
 
 def _transformers_models(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
@@ -135,46 +194,51 @@ def _left_over(model: PreTrainedModel, unexpected: set[str]) -> list[str]:
     """
     prefix = f"{model.base_model_prefix}."
     parts = {name for name, _ in model.named_children()}
-    return [name for name in unexpected if name.removeprefix(prefix).partition(".")[0] in parts]
+    return [
+        name
+        for name in unexpected
+        if name.removeprefix(prefix).partition(".")[0] in parts and not name.endswith(_COMPUTED)
+    ]
 
 
 def _check_finite_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if not tensor.is_floating_point():
-            continue
-        # A sum is an order of magnitude faster than looking at each value, and NaN or infinity cannot hide in it;
-        # only where the sum itself is not finite is it worth looking closer.
-        if not torch.isfinite(tensor.detach().sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not _is_finite(tensor):
             msg = f"{name} in {checkpoint.folder} holds values that are not finite numbers"
             raise CheckpointError(msg, hint="pull or copy the model again")
 
 
-def _check_tokenizer(model: SentenceTransformer, checkpoint: Checkpoint) -> None:
-    inner = model.transformers_model
-    tokenizer = model.tokenizer
-    if inner is None or not hasattr(tokenizer, "all_special_ids"):
-        return
+def _is_finite(tensor: Tensor) -> bool:
+    # A sum is an order of magnitude faster than looking at each value, and NaN or infinity cannot hide in it; only
+    # where the sum itself is not finite is it worth looking closer.
+    return bool(torch.isfinite(tensor.detach().sum(dtype=torch.float32)) or torch.isfinite(tensor.float()).all())
+
+
+def _check_tokenizer(transformer: Transformer, checkpoint: Checkpoint) -> None:
+    tokenizer = cast("PreTrainedTokenizerBase", transformer.tokenizer)
     try:
-        rows = inner.get_input_embeddings().weight.shape[0]
+        rows = int(cast("Tensor", transformer.model.get_input_embeddings().weight).shape[0])
     except (NotImplementedError, AttributeError):  # some model classes, such as vision towers, have none
         return
     words = len(tokenizer)
     if words > rows:
         msg = f"the tokenizer in {checkpoint.folder} knows {words} tokens, but the model has weights for {rows}"
         raise CheckpointError(msg, hint="the tokenizer belongs to another model; pull or copy the model again")
-    special = set(tokenizer.all_special_ids)
-    blind = all(set(tokenizer(text)["input_ids"]) <= special for text in PROBE_TEXTS)
+    # In the model's own words, whatever its language: a tokenizer that works knows what it writes itself.
+    own_words = tokenizer.decode(list(range(0, words, max(1, words // _VOCABULARY_SAMPLE))))
+    blind = set(tokenizer(own_words, truncation=True)["input_ids"]) <= set(tokenizer.all_special_ids)
     if words < rows * _MIN_TOKENIZER_SHARE or blind:
         msg = f"the tokenizer in {checkpoint.folder} knows {words} tokens of {rows}; its files are incomplete"
         raise IncompleteModelError(msg, missing=("tokenizer.json",), hint="pull or copy the model again")
 
 
-def _depends_on(run: Callable[[], NDArray[Any]], tensors: Mapping[str, Tensor]) -> bool:
+def _depends_on(
+    run: Callable[[], NDArray[np.float32]], tensors: Mapping[str, Tensor], before: NDArray[np.float32]
+) -> bool:
     """Whether changing `tensors` changes what `run` gives, by changing them; their values are restored.
 
     Neither gradients nor NaN can tell: a forward pass may run without gradients, and attention on a CPU swallows NaN.
     """
-    before = run()
     kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     try:
         for seed, scale in enumerate(_SHAKES):
@@ -184,10 +248,12 @@ def _depends_on(run: Callable[[], NDArray[Any]], tensors: Mapping[str, Tensor]) 
                 tensor.data.copy_(noise.to(tensor.dtype))
             if not np.array_equal(before, run(), equal_nan=True):
                 return True
-        return False
+    except (IndexError, RuntimeError):  # a shaken table of positions that is used leads nowhere
+        return True
     finally:
         for name, value in kept.items():
             tensors[name].data.copy_(value)
+    return False
 
 
 def _refusal(

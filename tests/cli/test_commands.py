@@ -1,0 +1,255 @@
+"""What each command prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from support import checkpoints
+from support.fake_hub import TINY as NAME
+from support.fake_hub import FakeHub, running_hub
+
+from langchain_localhf import engines, provisioning
+from langchain_localhf.cli import main
+from langchain_localhf.store.disk import formatted_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.loopback
+
+NOTE = (
+    f"note: {NAME} was verified but not loaded, because no engine is installed; "
+    'pip install "langchain-localhf[torch]" and pull again to check it\n'
+)
+
+
+@pytest.fixture
+def hub(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub with the tiny model."""
+    with running_hub(monkeypatch) as running:
+        running.upload(NAME, tiny)
+        yield running
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no engine were installed, where a test is not about loading."""
+    monkeypatch.setattr(engines, "installed", lambda _backend="torch": False)
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def localhf(*arguments: object) -> Result:
+    """Runs the command line in this process; what it raises is a mistake."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="localhf")
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    return result
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_pull_prints_the_folder(hub: FakeHub, store_home: Path) -> None:
+    """Data on stdout, everything else on stderr."""
+    result = localhf("pull", "tiny")
+    commit = hub.repositories[NAME].references["main"]
+    assert (result.exit_code, result.stdout) == (0, f"{store_home / NAME}\n")
+    assert result.stderr.startswith(f"asking the hub for tiny\npulling {NAME}, commit {commit[:12]}: 10 files, ")
+    assert result.stderr.endswith(f"checking {NAME}\n{NOTE}")
+
+
+def test_pull_as_json(hub: FakeHub, store_home: Path, tiny: Path) -> None:
+    """One object a model; with an engine the model is checked, and no note is needed."""
+    result = localhf("pull", NAME, "--format", "json")
+    model = provisioning.show(NAME)
+    assert model.manifest is not None
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == [
+        {
+            "name": NAME,
+            "folder": str(store_home / NAME),
+            "source": "hub",
+            "revision": "main",
+            "commit": hub.repositories[NAME].references["main"],
+            "size_bytes": sum(path.stat().st_size for path in tiny.rglob("*") if path.is_file()),
+            "dimension": checkpoints.DIMENSION,
+            "fingerprint": model.manifest.fingerprint,
+            "checked": True,
+        }
+    ]
+    assert "note:" not in result.stderr
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_lock_and_locked(hub: FakeHub, working_folder: Path, store_home: Path) -> None:
+    """The lockfile that `lock` writes, `pull --lock` updates and `pull --locked` obeys is the same."""
+    localhf("pull", NAME, "--lock", "a.lock")
+    result = localhf("lock")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "wrote localhf.lock: 1 model\n")
+    assert (working_folder / "localhf.lock").read_text() == (working_folder / "a.lock").read_text()
+    result = localhf("lock", "tiny", "--file", "b.lock", "--format", "json")
+    assert json.loads(result.stdout) == {"file": "b.lock", "models": [NAME]}
+    localhf("remove", NAME)
+    result = localhf("pull", "--locked")
+    assert (result.exit_code, result.stdout) == (0, f"{store_home / NAME}\n")
+    (working_folder / "b.lock").write_text("format = 2\n")
+    result = localhf("pull", "--locked", "--lock", "b.lock")
+    assert result.exit_code == 1
+    assert result.stderr == "error: cannot read b.lock: Input should be 1 in format\n"
+    assert len(hub.fetched()) == 20
+
+
+@pytest.mark.usefixtures("hub")
+def test_failed_pull() -> None:
+    """An error is a message, a blank line and a hint; the exit code is 1."""
+    result = localhf("pull", "org/nmae")
+    assert (result.exit_code, result.stdout) == (1, "")
+    message = result.stderr.removeprefix("asking the hub for org/nmae\n")
+    assert message.startswith("error: there is no org/nmae on http://127.0.0.1:")
+    assert message.endswith(
+        ", or it is private\n\n"
+        "hint: check the spelling; for a private model, log in with `hf auth login`, or put a token into HF_TOKEN\n"
+    )
+
+
+def test_add_and_list(tiny: Path, store_home: Path) -> None:
+    """A table for people."""
+    result = localhf("list")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "no models yet; bring one: localhf pull MODEL\n"
+    result = localhf("add", tiny, "--as", "tiny")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{store_home / NAME}\n", "")
+    size = formatted_size(provisioning.show(NAME).manifest.size_bytes)  # type: ignore[union-attr]
+    assert localhf("list").stdout == (
+        f"NAME                        COMMIT  SIZE      DIMENSION  CHECKED\n{NAME}  -       {size}  32         yes\n"
+    )
+    listed = json.loads(localhf("list", "--format", "json").stdout)
+    assert [model["name"] for model in listed] == [NAME]
+
+
+def test_show(tmp_path: Path, store_home: Path) -> None:
+    """Everything that is known, with the hash of every file."""
+    folder = checkpoints.sentence_transformer(tmp_path / "e5", prompts={"query": "query: ", "passage": "größe: "})
+    localhf("add", folder, "--as", "org/e5")
+    manifest = provisioning.show("org/e5").manifest
+    assert manifest is not None
+    assert manifest.check is not None
+    lines = localhf("show", "org/e5").stdout.splitlines()
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.check.versions.items())
+    assert lines[:10] == [
+        "name         org/e5",
+        f"folder       {store_home / 'org/e5'}",
+        "source       folder",
+        "commit       -",
+        f"size         {formatted_size(manifest.size_bytes)} in {len(manifest.files)} files",
+        f"fingerprint  {manifest.fingerprint}",
+        "dimension    32",
+        "max tokens   64",
+        "pooling      mean, normalized",
+        "prompts      query='query: ', passage='größe: '",
+    ]
+    assert lines[10] == f"checked      with {versions}"
+    first = manifest.files[0]
+    assert lines[11] == f"  {first.sha256}  {first.size_bytes:>12}  {first.path}"
+    assert len(lines) == 11 + len(manifest.files)
+    shown = json.loads(localhf("show", "org/e5", "--format", "json").stdout)
+    assert shown["manifest"] == json.loads(manifest.to_json())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_show_of_what_was_not_checked(hub: FakeHub, tiny: Path) -> None:
+    """What is not known is said to be unknown."""
+    localhf("pull", "tiny")
+    commit = hub.repositories[NAME].references["main"]
+    lines = localhf("show", "tiny").stdout.splitlines()
+    assert f"commit       {commit} (main)" in lines
+    assert "checked      no" in lines
+    assert localhf("show", tiny).stdout == (
+        f"name      tiny\nfolder    {tiny}\nmanifest  - (neither pulled nor added, so its files cannot be verified)\n"
+    )
+    assert json.loads(localhf("show", tiny, "--format", "json").stdout)["manifest"] is None
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_show_of_unused_weights(tiny: Path) -> None:
+    """Weights that the check found to be unused are listed."""
+    localhf("add", tiny, "--as", "tiny")
+    model = provisioning.show(NAME)
+    assert model.manifest is not None
+    check = {"versions": {"torch": "2"}, "unused_weights": ["pooler.bias", "pooler.weight"]}
+    text = model.manifest.to_json().replace('"check": null', f'"check": {json.dumps(check)}')
+    (model.folder / "localhf.json").write_text(text)
+    assert "unused       pooler.bias, pooler.weight" in localhf("show", "tiny").stdout.splitlines()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("arguments", [[], ["--all"], ["tiny", "org/other"]])
+def test_verify(tiny: Path, arguments: list[str]) -> None:
+    """Exit code 1 and every difference, if there is one."""
+    localhf("add", tiny, "--as", "org/other")
+    localhf("add", tiny, "--as", "tiny")
+    result = localhf("verify", *arguments)
+    assert result.exit_code == 0
+    assert sorted(result.stdout.splitlines()) == ["ok  org/other", f"ok  {NAME}"]
+    folder = provisioning.show("tiny").folder
+    (folder / "config.json").write_text("{}")
+    (folder / "modules.json").unlink()
+    (folder / "evil.py").write_text("")
+    result = localhf("verify", *arguments)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert f"differs  {NAME}\n  changed  config.json\n  missing  modules.json\n  extra  evil.py\n" in result.stdout
+    assert "ok  org/other\n" in result.stdout
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_verify_as_json(tiny: Path) -> None:
+    """A program reads the same."""
+    folder = provisioning.add(tiny, "tiny").folder
+    (folder / "config.json").unlink()
+    result = localhf("verify", "tiny", "--format", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == [
+        {"name": NAME, "folder": str(folder), "ok": False, "changed": [], "missing": ["config.json"], "extra": []}
+    ]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_remove(tiny: Path) -> None:
+    """Says what went; an unknown name is told with the nearest one."""
+    localhf("add", tiny, "--as", "tiny")
+    result = localhf("remove", "tinny")
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"\n\nhint: did you mean {NAME}?\n")
+    result = localhf("remove", "tiny")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"removed {NAME}\n")
+    localhf("add", tiny, "--as", "tiny")
+    assert json.loads(localhf("remove", "tiny", "--format", "json").stdout)["name"] == NAME
+    assert provisioning.models() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["pull"], "name a model, or use --locked to pull those of the lockfile", "localhf pull --help"),
+        (["verify", "a/b", "--all"], "name models, or use --all", "localhf verify --help"),
+        (["add", "."], "Missing option '--as'.", "localhf add --help"),
+        (["list", "--format", "xml"], "Invalid value for '--format': 'xml' is not one of", "localhf list --help"),
+        (["pul"], "No such command 'pul'.", "localhf --help"),
+    ],
+)
+def test_misuse(arguments: list[str], error: str, hint: str) -> None:
+    """Exit code 2, and where the help is."""
+    result = localhf(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {error}")
+    assert result.stderr.endswith(f"\n\nhint: {hint}\n")
