@@ -60,7 +60,9 @@ loaded = time.perf_counter()
 print(f"model         {embeddings.model_name}, {embeddings.dimension} dimensions, {embeddings.fingerprint[:12]}")
 embedded.clear()
 
-db = Chroma.from_documents(chunks, embeddings, persist_directory=str(DATABASE))
+db = Chroma.from_documents(
+    chunks, embeddings, persist_directory=str(DATABASE), collection_configuration={"hnsw": {"space": "cosine"}}
+)
 filled = time.perf_counter()
 print(f"collection    {DATABASE}/, {len(chunks)} chunks of {len(documents)} documents, {len(embedded)} embedded now")
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 from support.checkpoints import minilm_folder
 
 from langchain_localhf import HuggingFaceEmbeddings
-
-# The suites expect pytest-asyncio's mode "auto", and forbid to override a test; so the marks go onto the suite itself.
-for _name in ("test_aembed_query", "test_aembed_documents"):
-    pytest.mark.asyncio(getattr(EmbeddingsIntegrationTests, _name))
 
 
 class TestUnit(EmbeddingsUnitTests):
