@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-offline lint check format bench clean
+# Threads that wait must not spin: machines of CI have few cores.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: help demo test test-offline test-matrix lint check format bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +27,9 @@ test: $(VENV)/.dev ## Run the whole test suite, with branch coverage
 test-offline: $(VENV)/.dev ## Run the suite where there is no network at all, not even by mistake
 	unshare --map-root-user --net $(BIN)/python tests/support/loopback.py $(BIN)/python -m pytest
 
+test-matrix: $(VENV)-oldest/.dev test ## Run the suite with the oldest and with the newest libraries of our range
+	$(VENV)-oldest/bin/python -m pytest
+
 lint: $(VENV)/.dev ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +46,7 @@ bench: $(VENV)/.dev ## Compare with langchain-huggingface, side by side
 	$(BIN)/python benchmarks/embeddings.py
 
 clean: ## Remove the virtual environment and what the demo made
-	rm -rf $(VENV) $(DEMO_STORE) demo-db
+	rm -rf $(VENV) $(VENV)-oldest $(DEMO_STORE) demo-db
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,3 +59,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable ".[dev]"
 	@touch $@ $(VENV)/.demo
+
+$(VENV)-oldest/.dev: pyproject.toml constraints-oldest.txt
+	test -e $(VENV)-oldest || $(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip --disable-pip-version-check install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
+	@touch $@

@@ -80,7 +80,7 @@ def in_turns(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list
 def cold_load(package: str, model: str) -> float:
     """The seconds from the import of a package to a model that can embed, in a new process."""
     command = [sys.executable, "-c", LOAD.format(package=package), model]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)  # noqa: S603 - our own
 
 
 def result(seconds: dict[str, list[float]]) -> dict[str, Any]:

@@ -32,11 +32,11 @@ from langchain_localhf.vectorstores import Chroma  # noqa: E402
 TEXTS = Path(__file__).parent / "state_of_the_union"
 DATABASE = Path("demo-db")
 QUESTIONS = (
-    "Who should receive help to buy a first home or pay for college?",
     "What are the four freedoms?",
-    "When will America go to the moon?",
-    "Should slaves be freed in exchange for compensation?",
-    "What did the president say about the Challenger crew?",
+    "Will we send a man to the moon?",
+    "Should slave owners be paid when slaves are freed?",
+    "What happened to the Berlin Wall?",
+    "How will the budget be balanced?",
 )
 
 

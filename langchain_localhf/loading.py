@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
-from langchain_localhf.checkpoint.fingerprint import fingerprint
+from langchain_localhf.checkpoint.fingerprint import fingerprint, shaping_files
 from langchain_localhf.engines import golden
 from langchain_localhf.errors import CheckpointError, IntegrityError
 from langchain_localhf.store import files as model_files
@@ -69,7 +69,7 @@ class LoadedEncoder:
         """
         if self.model.manifest is not None:
             return self.model.manifest.hashes
-        paths = model_files.shape_vectors(self.checkpoint.files)
+        paths = shaping_files(self.checkpoint, self.checkpoint.files)
         changed = dict(self.file_state.items() ^ _file_state(self.model).items())
         if changed:
             msg = f"files of {self.model.folder} were changed after it was loaded: {', '.join(sorted(changed))}"
@@ -143,12 +143,19 @@ def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str
     trusted = bool(model_kwargs.get("trust_remote_code", False))
     with _verified(model, at_once=trusted):  # code runs only after its hash was compared
         checkpoint = Checkpoint.read(model.folder)
-        checkpoint.require_encoder(pooling=pooling, trust_remote_code=trusted)
+        commits = {"": model.manifest.commit} if model.manifest and model.manifest.commit else {}
+        checkpoint.require_encoder(
+            pooling=pooling,
+            trust_remote_code=trusted,
+            name=model.name if "/" in model.name else None,  # else it is a folder's
+            commits=commits,
+        )
         encoder = engines.open_encoder(
             checkpoint,
             name=model.name,
             pooling=pooling,
             model_kwargs=copy.deepcopy(model_kwargs),
+            manifest=model.manifest,
             backend=model_kwargs.get("backend", "torch"),
         )
     loaded = LoadedEncoder(model, checkpoint, encoder, pooling, model_kwargs, state)

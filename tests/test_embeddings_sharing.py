@@ -150,7 +150,7 @@ class TestCopies:
         data = pickle.dumps(embeddings)
         expected, fingerprint = embeddings.embed_documents(TEXTS), embeddings.fingerprint
         embeddings.close()
-        again = pickle.loads(data)  # noqa: S301 - our own
+        again = pickle.loads(data)
         assert len(data) < 3000
         assert np.allclose(again.embed_documents(TEXTS), expected, rtol=0, atol=1e-6)
         assert again.fingerprint == fingerprint
@@ -161,7 +161,7 @@ class TestCopies:
         data = pickle.dumps(embeddings)
         shutil.rmtree(tiny)
         with pytest.raises(ModelNotFoundError, match=re.escape(str(tiny))):
-            pickle.loads(data)  # noqa: S301 - our own
+            pickle.loads(data)
 
     def test_model_copy_with_another_model_loads_it(self, tiny: Path, tmp_path: Path) -> None:
         """A changed copy never keeps the old model under a new name, and its fields are validated."""

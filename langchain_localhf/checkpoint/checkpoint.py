@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from langchain_localhf.checkpoint import code as checkpoint_code
 from langchain_localhf.checkpoint.modules import (
     PULL_AGAIN,
     Module,
@@ -19,7 +20,10 @@ from langchain_localhf.errors import CheckpointError, IncompleteModelError, Unsa
 from langchain_localhf.store import files as model_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from langchain_localhf.checkpoint.code import CodeReference
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
@@ -87,12 +91,18 @@ class Checkpoint:
         return read_json(self.transformer_folders[0] / "config.json") if self.transformer_folders else {}
 
     @cached_property
-    def code_references(self) -> dict[str, str]:
-        """The classes that the repository brings its own code for, by the auto class that they replace."""
-        references = self.config.get("auto_map")
-        if not isinstance(references, dict):
-            return {}
-        return {name: value for name, value in references.items() if isinstance(value, str)}
+    def code(self) -> tuple[CodeReference, ...]:
+        """Every class outside the libraries that the files name, for whatever task.
+
+        Raises:
+            UnsafeModelError: A file names code in a form that cannot be right.
+        """
+        return checkpoint_code.read_references(self.folder, self.transformer_folders, self.parts)
+
+    def foreign_code(self, auto_model: str = "AutoModel") -> tuple[CodeReference, ...]:
+        """The classes outside the libraries that the model needs when it is loaded as `auto_model`."""
+        needed = tuple(reference for reference in self.code if reference.is_for(auto_model))
+        return () if checkpoint_code.taken_over(needed, self.config) else needed
 
     @cached_property
     def tensors(self) -> dict[str, TensorHeader]:
@@ -115,11 +125,19 @@ class Checkpoint:
         """Whether the model's last module scales every vector to length 1."""
         return bool(self.modules) and self.modules[-1].class_name == "Normalize"
 
-    def require_complete(self, *, trust_remote_code: bool = False) -> None:
+    def require_complete(
+        self,
+        *,
+        trust_remote_code: bool = False,
+        name: str | None = None,
+        commits: Mapping[str, str] | None = None,
+    ) -> None:
         """Checks that these files make a complete, safe model, of whatever kind.
 
         Args:
             trust_remote_code: Whether the user allows code from the repository to run.
+            name: The model's repository, for messages; its folder if None.
+            commits: The commits of the repositories with its code, for messages; its own is `""`.
 
         Raises:
             UnsafeModelError: Pickled weights, or code without trust.
@@ -128,17 +146,30 @@ class Checkpoint:
             UnsupportedModelError: The weights are those of an adapter only.
         """
         self._refuse_pickle()
-        self._refuse_foreign_code(trust_remote_code=trust_remote_code)
+        checkpoint_code.refuse_redirections(self.folder, self.transformer_folders)
+        needed = self.foreign_code()  # also with trust: a form that cannot be right is not trusted
+        if needed and not trust_remote_code:
+            raise checkpoint_code.refusal(self.folder, needed, name=name, commits=commits)
+        self._refuse_foreign_activations(trust_remote_code=trust_remote_code)
         self._require_module_files()
         for folder in self.transformer_folders:
             self._require_transformer_files(folder)
 
-    def require_encoder(self, *, pooling: str | None = None, trust_remote_code: bool = False) -> None:
+    def require_encoder(
+        self,
+        *,
+        pooling: str | None = None,
+        trust_remote_code: bool = False,
+        name: str | None = None,
+        commits: Mapping[str, str] | None = None,
+    ) -> None:
         """Checks that these files make a complete, safe embedding model.
 
         Args:
             pooling: The pooling that the user states for a plain transformer checkpoint.
             trust_remote_code: Whether the user allows code from the repository to run.
+            name: The model's repository, for messages; its folder if None.
+            commits: The commits of the repositories with its code, for messages; its own is `""`.
 
         Raises:
             IncompleteModelError: Files are missing, or nothing states the pooling.
@@ -147,7 +178,7 @@ class Checkpoint:
             UnsupportedModelError: This is not an embedding model, or its pooling is not known.
         """
         self._require_kind(pooling)
-        self.require_complete(trust_remote_code=trust_remote_code)
+        self.require_complete(trust_remote_code=trust_remote_code, name=name, commits=commits)
 
     def _refuse_pickle(self) -> None:
         pickled = model_files.pickled_only(self.files)
@@ -158,13 +189,9 @@ class Checkpoint:
             hint = "use a revision of the model with safetensors weights, or convert them once where you trust the file"
             raise UnsafeModelError(msg, hint=hint)
 
-    def _refuse_foreign_code(self, *, trust_remote_code: bool) -> None:
+    def _refuse_foreign_activations(self, *, trust_remote_code: bool) -> None:
         if trust_remote_code:
             return
-        foreign = [part.class_reference for part in self.parts if part.is_foreign]
-        if foreign:
-            msg = f"{self.folder} would run code from its own repository: {', '.join(foreign)} (named in modules.json)"
-            raise UnsafeModelError(msg, hint=_TRUST)
         for part in self.parts:
             if part.class_name == "Dense" and part.configuration:
                 activation = read_json(self.folder / part.configuration).get("activation_function", "torch.nn.Tanh")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_localhf.store import files as model_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
 
@@ -66,7 +66,7 @@ def fingerprint(
         encode_settings.pop("normalize_embeddings", None)  # already done, changes nothing
     identity = {
         "version": _VERSION,
-        "files": {path: hashes[path] for path in model_files.shape_vectors(hashes)},
+        "files": {path: hashes[path] for path in shaping_files(checkpoint, hashes)},
         "pooling": pooling,
         "model": _stated(model_settings),
         "encode": _stated(encode_settings),
@@ -74,6 +74,13 @@ def fingerprint(
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shaping_files(checkpoint: Checkpoint, paths: Iterable[str]) -> list[str]:
+    """The files among `paths` whose content can change a vector; code is among them if the model runs it."""
+    known = list(paths)
+    code = [path for path in known if model_files.is_code(path)] if checkpoint.foreign_code() else []
+    return sorted([*model_files.shape_vectors(known), *code])
 
 
 def document_prompt_name(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from langchain_localhf.errors import EngineNotInstalledError, UnsupportedModelEr
 if TYPE_CHECKING:
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import Encoder
+    from langchain_localhf.store.manifest import Manifest
 
 # The engine of each value of `model_kwargs["backend"]`, and the package that shows whether its extra is installed.
 _EXTRAS = {"torch": "sentence_transformers"}
@@ -21,7 +22,13 @@ def installed(backend: str = "torch") -> bool:
 
 
 def open_encoder(
-    checkpoint: Checkpoint, *, name: str, pooling: str | None, model_kwargs: dict[str, Any], backend: str = "torch"
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    pooling: str | None,
+    model_kwargs: dict[str, Any],
+    manifest: Manifest | None = None,
+    backend: str = "torch",
 ) -> Encoder:
     """Loads an embedding model with the engine for `backend`.
 
@@ -38,4 +45,4 @@ def open_encoder(
         raise EngineNotInstalledError(msg, hint=f'pip install "langchain-localhf[{backend}]"')
     from langchain_localhf.engines.torch.encoder import TorchEncoder  # noqa: PLC0415 - the framework loads on first use
 
-    return TorchEncoder(checkpoint, name=name, pooling=pooling, model_kwargs=model_kwargs)
+    return TorchEncoder(checkpoint, name=name, pooling=pooling, model_kwargs=model_kwargs, manifest=manifest)

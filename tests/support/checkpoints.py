@@ -78,7 +78,14 @@ def _plain() -> Path:
     torch.manual_seed(0)
     BertModel(bert_config()).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+    _with_modern_names(folder)
     return folder
+
+
+def _with_modern_names(folder: Path) -> None:
+    """Undoes the oldest names of a layer norm's weight and bias, which transformers 5.3 writes."""
+    edit_weights(folder, renamed("LayerNorm.gamma", "LayerNorm.weight"))
+    edit_weights(folder, renamed("LayerNorm.beta", "LayerNorm.bias"))
 
 
 def _saved(name: str, modules: Sequence[nn.Module]) -> Path:
@@ -86,6 +93,8 @@ def _saved(name: str, modules: Sequence[nn.Module]) -> Path:
     # Writing a model card asks the hub about the base model.
     SentenceTransformer(modules=list(modules), device="cpu").save(str(folder), create_model_card=False)
     (folder / "README.md").write_text("# A tiny model\n")
+    if (folder / "model.safetensors").is_file():
+        _with_modern_names(folder)
     return folder
 
 

@@ -12,12 +12,13 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import CONFIG_MAPPING
 
 from langchain_localhf.checkpoint.fingerprint import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
+from langchain_localhf.engines.torch.accounting import foreign_parts
+from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
-from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsafeModelError, UnsupportedModelError
+from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import InputKind
+    from langchain_localhf.store.manifest import Manifest
 
 # sentence-transformers knows by their names that these leave the instruction out of the mean; a folder has no name.
 _PROMPT_NOT_POOLED = {"hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl"}
@@ -41,22 +43,34 @@ class TorchEncoder:
         name: The model's repository, or another name for messages.
         pooling: The pooling for a plain transformer checkpoint; None for a model that states its own.
         model_kwargs: Passed to `SentenceTransformer(...)` untouched; this object may change it.
+        manifest: What the files should be, or None; code is compared with it before it runs.
 
     Raises:
+        UnsafeModelError: The model needs code that the user does not trust.
+        IncompleteModelError: The model needs code that is not here.
+        IntegrityError: Its code is not what the manifest says.
         UninitializedWeightsError: The model would not run with the checkpoint's own weights.
         CheckpointError: The weights or the tokenizer are damaged.
         DeviceUnavailableError: There is no such device on this machine.
-        UnsupportedModelError: The model needs code from its repository, or its architecture is unknown.
+        UnsupportedModelError: The architecture is unknown, or the model's code does not run here.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, name: str, pooling: str | None, model_kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        pooling: str | None,
+        model_kwargs: dict[str, Any],
+        manifest: Manifest | None = None,
+    ) -> None:
         self._lock = threading.RLock()
         self._pool: dict[Any, Any] | None = None
         self._document_prompt_name = document_prompt_name(checkpoint, model_kwargs)
         _check_device(model_kwargs.get("device"))
-        _check_architecture(checkpoint, trusted=bool(model_kwargs.get("trust_remote_code")))
-        with hub_offline(), recorded_loading() as report:
-            self._model = _load(checkpoint, pooling, model_kwargs)
+        code = code_for(checkpoint, trusted=bool(model_kwargs.get("trust_remote_code")), name=name, manifest=manifest)
+        with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
+            self._model = _load(checkpoint, pooling, model_kwargs | {"trust_remote_code": code is not None})
         if name in _PROMPT_NOT_POOLED:
             self._model.set_pooling_include_prompt(include_prompt=False)
         # A multimodal model takes a text that looks like an address for an image, and fetches it.
@@ -99,6 +113,9 @@ class TorchEncoder:
         return _as_matrix(vectors)
 
     def _processes(self) -> dict[Any, Any]:
+        if any(True for _ in foreign_parts(self._model)):
+            msg = "a model that runs its own code cannot be spread over several processes, which do not know that code"
+            raise UnsupportedModelError(msg, hint="leave multi_process out; threads already use every core")
         if self._pool is None:
             self._pool = self._model.start_multi_process_pool()
         return self._pool
@@ -116,7 +133,7 @@ class TorchEncoder:
 
 
 def _load(checkpoint: Checkpoint, pooling: str | None, model_kwargs: dict[str, Any]) -> SentenceTransformer:
-    settings = {"trust_remote_code": False, **model_kwargs, "local_files_only": True}
+    settings = {**model_kwargs, "local_files_only": True}
     for located in ("revision", "cache_folder"):  # they named the folder, and have done their work
         settings.pop(located, None)
     try:
@@ -145,19 +162,6 @@ def _with_pooling(checkpoint: Checkpoint, pooling: str, settings: dict[str, Any]
     settings["prompts"] = {**checkpoint.prompts, **(settings.get("prompts") or {})}
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
     return SentenceTransformer(modules=modules, **settings)
-
-
-def _check_architecture(checkpoint: Checkpoint, *, trusted: bool) -> None:
-    kind = checkpoint.config.get("model_type")
-    if kind is None or kind in CONFIG_MAPPING or trusted:
-        return
-    if code := ", ".join(sorted(set(checkpoint.code_references.values()))):
-        msg = f"{checkpoint.folder} would run code from its own repository: {code} (named in config.json)"
-        raise UnsafeModelError(
-            msg, hint='read that code; if you trust it, pass model_kwargs={"trust_remote_code": True}'
-        )
-    msg = f"{checkpoint.folder} is of an architecture that the installed transformers does not know: {kind}"
-    raise UnsupportedModelError(msg, hint="install a newer transformers")
 
 
 def _check_device(device: object) -> None:

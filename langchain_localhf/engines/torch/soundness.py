@@ -19,15 +19,22 @@ from sentence_transformers.base.modules import Transformer
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from langchain_localhf.engines.torch.accounting import (
+    account,
+    foreign_parts,
+    runs_foreign_code,
+    transformers_models,
+    unreached,
+)
+from langchain_localhf.engines.torch.construction import check_computed
 from langchain_localhf.errors import (
     CheckpointError,
     IncompleteModelError,
     UninitializedWeightsError,
-    UnsupportedModelError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
@@ -127,17 +134,23 @@ def prove(
         probe: Embeds a few texts with the model, in every way that it can embed a text.
 
     Raises:
-        UnsupportedModelError: The model runs code from its repository.
         UninitializedWeightsError: Weights are missing, of another shape, or left over.
         IncompleteModelError: The tokenizer knows too few words for this model.
         CheckpointError: A weight or a vector is not a finite number, or the tokenizer knows too many words.
     """
-    transformers_models = list(_transformers_models(model))
-    _refuse_foreign_code(transformers_models, checkpoint)
-    left_over = sorted(name for _, inner in transformers_models for name in _left_over(inner, report.unexpected))
-    fresh = {name: tensor for prefix, inner in transformers_models for name, tensor in _fresh(prefix, inner).items()}
-    if report.mismatched or left_over:
-        raise _refusal(checkpoint, missing=sorted(fresh), mismatched=sorted(report.mismatched), unexpected=left_over)
+    inner_models = list(transformers_models(model))
+    fresh = {name: tensor for prefix, inner in inner_models for name, tensor in _fresh(prefix, inner).items()}
+    left_over = {name for _, inner in inner_models for name in _left_over(inner, report.unexpected)}
+    mismatched = set(report.mismatched)
+    if any(True for _ in foreign_parts(model)):
+        books = account(model, checkpoint, computed=check_computed(model, name=str(checkpoint.folder)))
+        fresh |= books.fresh
+        mismatched.update(books.altered)
+        left_over.update(
+            name for _, inner in inner_models if runs_foreign_code(inner) for name in _left_over(inner, books.unused)
+        )
+    if mismatched or left_over:
+        raise _refusal(checkpoint, missing=fresh, mismatched=mismatched, unexpected=left_over)
     _check_finite_weights(model, checkpoint)
     for part in model.modules():
         if isinstance(part, Transformer):
@@ -146,40 +159,18 @@ def prove(
     if not np.isfinite(vectors).all():
         msg = f"{checkpoint.folder} gives vectors that are not finite numbers"
         raise CheckpointError(msg, hint="pull or copy the model again; if it is in half precision, load it in float32")
-    if fresh and _depends_on(probe, fresh, vectors):
-        raise _refusal(checkpoint, missing=sorted(fresh), mismatched=[], unexpected=[])
+    if fresh and (unreached(model, fresh, probe) or _depends_on(probe, fresh, vectors)):
+        raise _refusal(checkpoint, missing=fresh, mismatched=(), unexpected=())
     return Proof(tuple(sorted(fresh)), vectors)
 
 
-def _refuse_foreign_code(models: list[tuple[str, PreTrainedModel]], checkpoint: Checkpoint) -> None:
-    # transformers 5 fills buffers that such code computes with garbage, and says nothing of it.
-    classes = [part.class_reference for part in checkpoint.parts if part.is_foreign]
-    classes += [
-        f"{type(model).__module__}.{type(model).__name__}"
-        for _, model in models
-        if not type(model).__module__.startswith("transformers.")
-    ]
-    if classes:
-        msg = (
-            f"{checkpoint.folder} runs code from its own repository, which cannot be proved sound: {', '.join(classes)}"
-        )
-        raise UnsupportedModelError(msg, hint="use a model of an architecture that transformers itself has")
-
-
-def _transformers_models(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
-    """The outermost transformers models inside a module, each with its name."""
-    if isinstance(module, PreTrainedModel):
-        yield prefix, module
-        return
-    for name, child in module.named_children():
-        yield from _transformers_models(child, f"{prefix}{name}.")
-
-
 def _fresh(prefix: str, model: PreTrainedModel) -> dict[str, Tensor]:
-    """The tensors that did not come from the checkpoint.
+    """The tensors that did not come from the checkpoint; none of a model of foreign code, where marks say nothing.
 
     transformers 5 marks every tensor that it read from a file; the mark survives a change of device or type.
     """
+    if runs_foreign_code(model):
+        return {}
     return {
         prefix + name: tensor
         for name, tensor in model.state_dict(keep_vars=True).items()
@@ -257,25 +248,20 @@ def _depends_on(
 
 
 def _refusal(
-    checkpoint: Checkpoint, *, missing: list[str], mismatched: list[str], unexpected: list[str]
+    checkpoint: Checkpoint, *, missing: Collection[str], mismatched: Collection[str], unexpected: Collection[str]
 ) -> UninitializedWeightsError:
+    missing, mismatched, unexpected = sorted(missing), sorted(mismatched), sorted(unexpected)
     parts = [
         f"\n  {len(names)} {what}: {_some(names)}"
         for what, names in (
             ("missing in the checkpoint, so they would be random", missing),
-            ("of another shape than the model's", mismatched),
+            ("of another shape than the model's, or altered after they were read", mismatched),
             ("in the checkpoint that the model has no place for", unexpected),
         )
         if names
     ]
     msg = f"{checkpoint.folder} would not run with its own weights:{''.join(parts)}"
     hint = "the files belong to different models, or config.json does; pull or copy the model again"
-    if checkpoint.code_references:
-        code = ", ".join(sorted(set(checkpoint.code_references.values())))
-        hint = (
-            f"config.json says that this model needs its own code ({code}); read it, and if you trust it, "
-            'pass model_kwargs={"trust_remote_code": True}'
-        )
     return UninitializedWeightsError(msg, missing=missing, mismatched=mismatched, unexpected=unexpected, hint=hint)
 
 

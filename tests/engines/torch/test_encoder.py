@@ -22,7 +22,7 @@ from langchain_localhf.errors import (
     CheckpointError,
     DeviceUnavailableError,
     EngineNotInstalledError,
-    NetworkRefusedError,
+    IncompleteModelError,
     UnsupportedModelError,
 )
 
@@ -244,7 +244,7 @@ class TestRefused:
         """Trusted code that is not on this machine is not fetched."""
         edit_json(tiny / "config.json", auto_map={"AutoConfig": "org/code--c.C", "AutoModel": "org/code--m.M"})
         edit_json(tiny / "config.json", model_type="own")
-        with pytest.raises(NetworkRefusedError, match="tried to reach the network"):
+        with pytest.raises(IncompleteModelError, match="of org/code"):
             _open(tiny, trust_remote_code=True)
 
 
