@@ -116,7 +116,10 @@ class TestFolder:
     def test_several_files(self, tmp_path: Path) -> None:
         """The index leads to all of them, and together they hold what the single file did."""
         single = read_headers(checkpoints.sentence_transformer(tmp_path / "single"))
-        assert read_headers(checkpoints.sharded(tmp_path / "sharded")) == single
+        sharded = read_headers(checkpoints.sharded(tmp_path / "sharded"))
+        # transformers 5.3 saves a layer norm under its oldest names.
+        modern = {name.replace(".gamma", ".weight").replace(".beta", ".bias"): header for name, header in sharded.items()}
+        assert modern == single
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         """The error lists the files that the index names and that are not there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tqdm import tqdm  # type: ignore[import-untyped]
+from transformers import PreTrainedTokenizerBase
 
 from langchain_localhf.checkpoint.fingerprint import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
 from langchain_localhf.engines.torch.accounting import foreign_parts
+from langchain_localhf.engines.torch.batching import batches
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
 from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsupportedModelError
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 # sentence-transformers knows by their names that these leave the instruction out of the mean; a folder has no name.
 _PROMPT_NOT_POOLED = {"hkunlp/instructor-base", "hkunlp/instructor-large", "hkunlp/instructor-xl"}
+# A text's first so many characters tell its cost; no tokenizer has much longer tokens on average.
+_CHARACTERS_A_TOKEN = 8
+_ASSUMED_MAX_TOKENS = 8192
 _LIBRARIES = ("sentence-transformers", "transformers", "torch", "tokenizers")
 
 
@@ -75,11 +82,12 @@ class TorchEncoder:
             self._model.set_pooling_include_prompt(include_prompt=False)
         # A multimodal model takes a text that looks like an address for an image, and fetches it.
         self._mark_as_text = "image" in self._model.modalities
+        limit = self._model.max_seq_length
+        self.max_seq_length = None if limit is None or math.isinf(limit) else int(limit)
         proof = prove(self._model, report, checkpoint, self._probe)
         self.unused_weights = proof.unused_weights
         self.probe_vectors = proof.probe_vectors[: len(PROBE_TEXTS)]
         self.dimension = int(self.probe_vectors.shape[1])
-        self.max_seq_length: int | None = self._model.max_seq_length
         self.versions = {library: version(library) for library in _LIBRARIES}
 
     def _probe(self) -> NDArray[np.float32]:
@@ -104,13 +112,45 @@ class TorchEncoder:
         if kind == "document" and settings.get("prompt") is None and settings.get("prompt_name") is None:
             settings["prompt_name"] = self._document_prompt_name
         inputs: list[Any] = [{"text": text} for text in texts] if self._mark_as_text else list(texts)
+        if multi_process:
+            with self._lock:
+                return self._encode(inputs, kind, settings | {"pool": self._processes()})
+        if len(inputs) == 1 or self._mark_as_text or not self._may_choose_batches(settings):
+            return self._encode(inputs, kind, settings)
+        return self._encode_by_length(list(texts), kind, settings)
+
+    def _encode(self, inputs: list[Any], kind: InputKind, settings: Mapping[str, Any]) -> NDArray[np.number[Any]]:
         # One call at a time: tokenizers keep their settings in themselves, and one forward pass already uses all cores.
         with self._lock:
-            if multi_process:
-                settings["pool"] = self._processes()
             encode = self._model.encode_query if kind == "query" else self._model.encode_document
-            vectors = encode(inputs, **settings)
-        return _as_matrix(vectors)
+            return _as_matrix(encode(inputs, **settings))
+
+    def _may_choose_batches(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the user leaves the batches to us, on the kind of device where we know better."""
+        return self._model.device.type == "cpu" and not settings.keys() & {"batch_size", "pool", "device"}
+
+    def _encode_by_length(self, texts: list[str], kind: InputKind, settings: dict[str, Any]) -> NDArray[np.number[Any]]:
+        hidden = not settings.pop("show_progress_bar")
+        rows: list[NDArray[np.number[Any]] | None] = [None] * len(texts)
+        with tqdm(total=len(texts), desc="Embedding", unit=" texts", disable=hidden) as bar:
+            for batch in batches(self._token_counts(texts)):
+                chosen = {"batch_size": len(batch), "show_progress_bar": False}
+                for index, row in zip(
+                    batch, self._encode([texts[i] for i in batch], kind, settings | chosen), strict=True
+                ):
+                    rows[index] = row
+                bar.update(len(batch))
+        return np.stack([row for row in rows if row is not None])
+
+    def _token_counts(self, texts: list[str]) -> list[int]:
+        """About how many tokens of each text the model reads; they decide about batches only."""
+        limit = self.max_seq_length or _ASSUMED_MAX_TOKENS
+        heads = [text[: limit * _CHARACTERS_A_TOKEN] for text in texts]
+        tokenizer = self._model.tokenizer
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return [len(head) for head in heads]
+        with self._lock:
+            return [len(tokens) for tokens in tokenizer(heads, truncation=True, max_length=limit)["input_ids"]]
 
     def _processes(self) -> dict[Any, Any]:
         if any(True for _ in foreign_parts(self._model)):

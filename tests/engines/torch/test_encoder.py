@@ -146,7 +146,9 @@ class TestVectors:
         """What `SentenceTransformer(...)` takes has the effect that it has there."""
         vectors = _encode(_open(tiny, **settings))
         assert (vectors.shape, vectors.dtype) == (shape, dtype)
-        assert np.array_equal(vectors, _theirs(tiny, **settings).encode_document(TEXTS))
+        # In half precision a sum depends on how the threads share it; in single precision that is far below the bound.
+        tolerance = 1e-2 if "model_kwargs" in settings else 1e-6
+        assert np.allclose(vectors, _theirs(tiny, **settings).encode_document(TEXTS), rtol=0, atol=tolerance)
 
     @pytest.mark.parametrize(
         "settings",
