@@ -64,6 +64,7 @@ db = Chroma.from_documents(
     chunks, embeddings, persist_directory=str(DATABASE), collection_configuration={"hnsw": {"space": "cosine"}}
 )
 filled = time.perf_counter()
+embeddings.show_progress = False  # no bar for a single question
 print(f"collection    {DATABASE}/, {len(chunks)} chunks of {len(documents)} documents, {len(embedded)} embedded now")
 
 for question in QUESTIONS:
