@@ -191,7 +191,7 @@ class _Pools:
         self.events: list[str] = []
         patch.setattr(SentenceTransformer, "start_multi_process_pool", self._start)
         patch.setattr(SentenceTransformer, "stop_multi_process_pool", self._stop)
-        patch.setattr(SentenceTransformer, "_multi_process", _in_this_process)
+        patch.setattr(SentenceTransformer, "encode", _without_pool(SentenceTransformer.encode))
 
     def _start(self, *_: Any) -> dict[str, Any]:
         self.events.append("start")
@@ -201,8 +201,11 @@ class _Pools:
         self.events.append("stop")
 
 
-def _in_this_process(self: Any, inputs: Any, *, pool: Any, device: Any, chunk_size: Any, **settings: Any) -> Any:
-    return self._inference(inputs, **settings)
+def _without_pool(encode: Callable[..., Any]) -> Callable[..., Any]:
+    def encode_here(model: SentenceTransformer, *inputs: Any, pool: object = None, **settings: Any) -> Any:
+        return encode(model, *inputs, **settings)
+
+    return encode_here
 
 
 @row("`multi_process` and `encode_kwargs`")
@@ -228,6 +231,19 @@ def test_one_pool(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert pools.events == events
     embeddings.close()
     assert pools.events == ["start", "stop"]
+
+
+@row("texts in a batch, if `batch_size` is not set")
+def test_batches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a long text shares its batch with 31 others, whatever their length."""
+    made = [make(tiny) for make in (theirs, ours)]
+    calls = watch(monkeypatch, "encode")
+    texts = [" ".join(["a city"] * 40) + f" {number}" for number in range(64)]
+    there, here = (embeddings.embed_documents(texts) for embeddings in made)
+    assert close_to(there, here)
+    first, *rest = calls.settings
+    assert "batch_size" not in first
+    assert [settings["batch_size"] for settings in rest] == [32, 32]  # of 64 tokens each
 
 
 @row("`precision` `int8` and `uint8`")
