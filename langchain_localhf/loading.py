@@ -143,12 +143,12 @@ def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str
     trusted = bool(model_kwargs.get("trust_remote_code", False))
     with _verified(model, at_once=trusted):  # code runs only after its hash was compared
         checkpoint = Checkpoint.read(model.folder)
-        commits = {"": model.manifest.commit} if model.manifest and model.manifest.commit else {}
         checkpoint.require_encoder(
             pooling=pooling,
             trust_remote_code=trusted,
             name=model.name if "/" in model.name else None,  # else it is a folder's
-            commits=commits,
+            commits=model.manifest.commits if model.manifest else None,
+            bring="" if model.manifest and model.manifest.trust_remote_code else None,
         )
         encoder = engines.open_encoder(
             checkpoint,

@@ -15,6 +15,7 @@ from langchain_localhf.checkpoint.modules import (
     read_pooling,
     with_routes,
 )
+from langchain_localhf.checkpoint.redirections import refuse_redirections
 from langchain_localhf.checkpoint.weights import TensorHeader, read_headers
 from langchain_localhf.errors import CheckpointError, IncompleteModelError, UnsafeModelError, UnsupportedModelError
 from langchain_localhf.store import files as model_files
@@ -31,7 +32,6 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
     "spm.model", "vocab.model", "tekken.json",
 )  # fmt: skip
-_TRUST = 'read that code; if you trust it, pass model_kwargs={"trust_remote_code": True}'
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,56 @@ class Checkpoint:
         """Whether the model's last module scales every vector to length 1."""
         return bool(self.modules) and self.modules[-1].class_name == "Normalize"
 
+    @cached_property
+    def foreign_activations(self) -> dict[str, str]:
+        """The activation functions that are not torch's own, by the file that names them."""
+        named = {
+            part.configuration: str(read_json(self.folder / part.configuration).get("activation_function", "torch."))
+            for part in self.parts
+            if part.class_name == "Dense" and part.configuration
+        }
+        return {path: activation for path, activation in named.items() if not activation.startswith("torch.")}
+
+    def require_trust(
+        self,
+        *,
+        trust_remote_code: bool = False,
+        name: str | None = None,
+        commits: Mapping[str, str] | None = None,
+        bring: str | None = None,
+    ) -> None:
+        """Checks that these files run nothing that the user does not trust. Weights and tokenizers are not looked at.
+
+        Args:
+            trust_remote_code: Whether the user allows code from the repository to run.
+            name: The model's repository, for messages; its folder if None.
+            commits: The commits of the repositories with its code, for messages; its own is `""`.
+            bring: The command that brings the model here with its code, as `code.refusal` takes it.
+
+        Raises:
+            UnsafeModelError: They do.
+            CheckpointError: A file is damaged.
+        """
+        refuse_redirections(self.folder, self.transformer_folders)
+        needed = self.foreign_code()  # also with trust: a form that cannot be right is not trusted
+        if needed and not trust_remote_code:
+            raise checkpoint_code.refusal(self.folder, needed, name=name, commits=commits, bring=bring)
+        if self.foreign_activations and not trust_remote_code:
+            path, activation = next(iter(self.foreign_activations.items()))
+            msg = (
+                f"{self.folder / path} names an activation function that is not torch's own: {activation}; "
+                "without trust, sentence-transformers would silently take Tanh"
+            )
+            command = f"localhf pull --trust-remote-code {name}" if bring is None and name else bring
+            raise UnsafeModelError(msg, hint=checkpoint_code.trust_hint(command))
+
     def require_complete(
         self,
         *,
         trust_remote_code: bool = False,
         name: str | None = None,
         commits: Mapping[str, str] | None = None,
+        bring: str | None = None,
     ) -> None:
         """Checks that these files make a complete, safe model, of whatever kind.
 
@@ -138,6 +182,7 @@ class Checkpoint:
             trust_remote_code: Whether the user allows code from the repository to run.
             name: The model's repository, for messages; its folder if None.
             commits: The commits of the repositories with its code, for messages; its own is `""`.
+            bring: The command that brings the model here with its code, as `code.refusal` takes it.
 
         Raises:
             UnsafeModelError: Pickled weights, or code without trust.
@@ -146,11 +191,7 @@ class Checkpoint:
             UnsupportedModelError: The weights are those of an adapter only.
         """
         self._refuse_pickle()
-        checkpoint_code.refuse_redirections(self.folder, self.transformer_folders)
-        needed = self.foreign_code()  # also with trust: a form that cannot be right is not trusted
-        if needed and not trust_remote_code:
-            raise checkpoint_code.refusal(self.folder, needed, name=name, commits=commits)
-        self._refuse_foreign_activations(trust_remote_code=trust_remote_code)
+        self.require_trust(trust_remote_code=trust_remote_code, name=name, commits=commits, bring=bring)
         self._require_module_files()
         for folder in self.transformer_folders:
             self._require_transformer_files(folder)
@@ -162,6 +203,7 @@ class Checkpoint:
         trust_remote_code: bool = False,
         name: str | None = None,
         commits: Mapping[str, str] | None = None,
+        bring: str | None = None,
     ) -> None:
         """Checks that these files make a complete, safe embedding model.
 
@@ -170,6 +212,7 @@ class Checkpoint:
             trust_remote_code: Whether the user allows code from the repository to run.
             name: The model's repository, for messages; its folder if None.
             commits: The commits of the repositories with its code, for messages; its own is `""`.
+            bring: The command that brings the model here with its code, as `code.refusal` takes it.
 
         Raises:
             IncompleteModelError: Files are missing, or nothing states the pooling.
@@ -178,7 +221,7 @@ class Checkpoint:
             UnsupportedModelError: This is not an embedding model, or its pooling is not known.
         """
         self._require_kind(pooling)
-        self.require_complete(trust_remote_code=trust_remote_code, name=name, commits=commits)
+        self.require_complete(trust_remote_code=trust_remote_code, name=name, commits=commits, bring=bring)
 
     def _refuse_pickle(self) -> None:
         pickled = model_files.pickled_only(self.files)
@@ -188,19 +231,6 @@ class Checkpoint:
             )
             hint = "use a revision of the model with safetensors weights, or convert them once where you trust the file"
             raise UnsafeModelError(msg, hint=hint)
-
-    def _refuse_foreign_activations(self, *, trust_remote_code: bool) -> None:
-        if trust_remote_code:
-            return
-        for part in self.parts:
-            if part.class_name == "Dense" and part.configuration:
-                activation = read_json(self.folder / part.configuration).get("activation_function", "torch.nn.Tanh")
-                if not str(activation).startswith("torch."):
-                    msg = (
-                        f"{self.folder / part.configuration} names an activation function that is not torch's own: "
-                        f"{activation}; without trust, sentence-transformers would silently take Tanh"
-                    )
-                    raise UnsafeModelError(msg, hint=_TRUST)
 
     def _require_kind(self, pooling: str | None) -> None:
         kind = self.settings.get("model_type", "SentenceTransformer")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from langchain_localhf.checkpoint.modules import read_json
+from langchain_localhf.checkpoint.configurations import configurations, texts_in, walk
 from langchain_localhf.errors import CheckpointError, UnsafeModelError
 
 if TYPE_CHECKING:
@@ -24,34 +24,8 @@ if TYPE_CHECKING:
 
 VENDORED_FOLDER = "code"
 
-# Every file in which a loader looks for classes to import.
-_CONFIGURATIONS = (
-    "config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json",
-    "image_processor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json",
-    "generation_config.json",
-)  # fmt: skip
-_SENTENCE_CONFIGURATION = re.compile(r"sentence_[\w-]+_config\.json")
 _REFERENCE = re.compile(
     r"(?:(?P<repository>\w[\w.-]*/\w[\w.-]*)--)?(?P<module>(?!.*--)\w[\w-]*(?:/\w[\w-]*)*)\.(?P<name>\w+)"
-)
-# Settings whose value can be the repository of a compute kernel, which would be downloaded and run.
-_IMPLEMENTATIONS = {
-    "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
-    "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
-}  # fmt: skip
-_KERNEL_SWITCHES = {"use_kernels", "kernel_config", "allow_all_kernels"}
-# What a file could tell the loader in the user's place: to read a pickle, other weights, or another repository.
-_LOADING_SETTINGS = {
-    "weights_only", "use_safetensors", "gguf_file", "variant", "subfolder", "state_dict", "adapter_kwargs", "config",
-    "key_mapping", "ignore_mismatched_sizes", "revision", "code_revision", "cache_dir", "from_tf", "from_flax",
-}  # fmt: skip
-_LOADING_ARGUMENTS = (
-    "model_args",
-    "model_kwargs",
-    "tokenizer_args",
-    "processor_kwargs",
-    "config_args",
-    "config_kwargs",
 )
 # Architectures that transformers took over from their authors, with the classes, and with the settings that only the
 # class of transformers reads: a configuration without them was written for the authors' class, and transformers would
@@ -136,35 +110,11 @@ def read_references(
         for part in modules
         if part.is_foreign
     }
-    for path, content in _configurations(folder, transformer_folders):
+    for path, content in configurations(folder, transformer_folders):
         source = path.relative_to(folder).as_posix()
         for auto_class, text in _auto_map_entries(content):
             found.add(CodeReference.parse(text, auto_class=auto_class, source=source))
     return tuple(sorted(found))
-
-
-def refuse_redirections(folder: Path, transformer_folders: Iterable[Path]) -> None:
-    """Refuses a model whose files make the loader run or read something else than the model.
-
-    Trust in the model's code does not cover these. A compute kernel comes from another repository, is code, and would
-    be fetched at run time. Settings of the loader, which `sentence_bert_config.json` can hold, can make it read a
-    pickle that lies beside the safetensors file, or weights that nobody looked at.
-
-    Raises:
-        UnsafeModelError: A file does so.
-    """
-    for path, content in _configurations(folder, transformer_folders):
-        for key, value in _walk(content):
-            if (key in _IMPLEMENTATIONS and _names_repository(value)) or (key in _KERNEL_SWITCHES and value):
-                msg = f"{path} asks for compute kernels, which are code of another repository: {key} = {value!r}"
-                raise UnsafeModelError(msg, hint=f"remove {key} from that file if you want the model without them")
-        arguments = [content[key] for key in _LOADING_ARGUMENTS if isinstance(content.get(key), dict)]
-        redirecting = {key for settings in arguments for key in settings} & _LOADING_SETTINGS
-        if content.get("transformers_weights") is not None:
-            redirecting.add("transformers_weights")
-        if redirecting:
-            msg = f"{path} changes which files are loaded, and how: {', '.join(sorted(redirecting))}"
-            raise UnsafeModelError(msg, hint="remove that from the file if you want the model without it")
 
 
 def taken_over(references: Iterable[CodeReference], config: Mapping[str, Any]) -> bool:
@@ -179,6 +129,7 @@ def refusal(
     *,
     name: str | None = None,
     commits: Mapping[str, str] | None = None,
+    bring: str | None = None,
 ) -> UnsafeModelError:
     """The error for a model whose code may not run: what would run, and both ways forward.
 
@@ -187,6 +138,7 @@ def refusal(
         references: The classes that would run.
         name: The model's repository, as `localhf pull` takes it; None for a folder that came from nowhere.
         commits: The commits of the repositories with the code, as far as they are known; the model's own is `""`.
+        bring: The command that brings the model here with its code, empty if it is here; None for a pull of `name`.
     """
     by_repository: dict[str, set[CodeReference]] = {}
     for reference in references:
@@ -199,23 +151,29 @@ def refusal(
         where = f"{repository or 'its own repository'}{f' at commit {commit}' if commit else ''}"
         lines += f"\n  {classes} of {where} (named in {sources})"
     msg = f"{name or folder} needs code that comes with it, and nobody said that this code is trusted:{lines}"
-    pull = f"`localhf pull --trust-remote-code {name}` once, and " if name else ""
-    hint = (
-        f'read that code; if you trust it, {pull}pass model_kwargs={{"trust_remote_code": True}}; '
-        "if you do not, use a model without code"
-    )
-    return UnsafeModelError(msg, hint=hint)
+    if bring is None:
+        bring = f"localhf pull --trust-remote-code {name}" if name else ""
+    return UnsafeModelError(msg, hint=f"{trust_hint(bring)}; if you do not, use a model without code")
 
 
-def missing_files(references: Iterable[CodeReference], sources: Mapping[str, bytes]) -> dict[str, list[str]]:
+def trust_hint(bring: str | None) -> str:
+    """How to say that a model's code is trusted: with `bring`, if that is not empty, and on every load."""
+    once = f"`{bring}` once, and " if bring else ""
+    return f'read that code; if you trust it, {once}pass model_kwargs={{"trust_remote_code": True}}'
+
+
+def missing_files(
+    references: Iterable[CodeReference], sources: Mapping[str, bytes], *, optional: bool = False
+) -> dict[str, list[str]]:
     """The files that `references`, and the imports inside them, need beside `sources`, by repository.
 
     Args:
         references: The classes that are wanted.
         sources: The code that is here, by its path relative to the model's folder.
+        optional: Whether to list also what the code can do without, because it imports it inside a `try`.
 
     Raises:
-        CheckpointError: A file is no Python.
+        CheckpointError: A file is no Python, or imports from outside of its repository.
     """
     missing: dict[str, list[str]] = {}
     seen: set[str] = set()
@@ -228,80 +186,58 @@ def missing_files(references: Iterable[CodeReference], sources: Mapping[str, byt
             continue
         seen.add(here)
         if here in sources:
-            waiting += [(repository, found) for found in relative_imports(here, sources[here])]
+            waiting += [(repository, found) for found in relative_imports(here, sources[here], optional=optional)]
         else:
             missing.setdefault(repository, []).append(path)
     return {repository: sorted(paths) for repository, paths in sorted(missing.items())}
 
 
-def relative_imports(path: str, source: bytes) -> list[str]:
-    """The files that the code at `path` imports from beside itself, unless it does so inside a `try`.
+def relative_imports(path: str, source: bytes, *, optional: bool = False) -> list[str]:
+    """The files that the code at `path` imports from beside itself; those inside a `try` are optional.
 
     Args:
         path: Where the code lies, relative to the model's folder.
         source: The code.
+        optional: Whether to list the optional ones, too.
 
     Raises:
-        CheckpointError: It is no Python.
+        CheckpointError: It is no Python, or imports from outside of its repository.
     """
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         msg = f"{path} is no valid Python: {error}"
         raise CheckpointError(msg, hint="pull or copy the model again") from error
+    repository, own_path = repository_of(path)
+    folders = PurePosixPath(own_path).parents
     found = []
-    for node in _outside_try(tree):
+    for node in ast.walk(tree) if optional else _outside_try(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = PurePosixPath(path).parents[node.level - 1]
+            if node.level > len(folders):
+                if optional:  # whether it matters is asked without the optional ones
+                    continue
+                msg = f"{path} imports from outside of its repository"
+                raise CheckpointError(msg, hint="use another revision of the model, or a model without code")
             names = [node.module] if node.module else [alias.name for alias in node.names]
-            found += [str(base / f"{name.replace('.', '/')}.py") for name in names]
+            places = [folders[node.level - 1] / f"{name.replace('.', '/')}.py" for name in names]
+            found += [f"{vendored_folder(repository)}{place}" for place in places]
     return found
 
 
 def _outside_try(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if not isinstance(node, ast.Try):
-            yield node
-            yield from _outside_try(node)
-
-
-def _configurations(folder: Path, transformer_folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for place in dict.fromkeys((folder, *transformer_folders)):
-        names = {*_CONFIGURATIONS, *(path.name for path in place.glob("sentence_*_config.json"))}
-        for name in sorted(names):
-            path = place / name
-            if path.is_file() and (name in _CONFIGURATIONS or _SENTENCE_CONFIGURATION.fullmatch(name)):
-                yield path, read_json(path)
+    waiting = [tree]  # and no recursion: how deep it goes is up to whoever wrote the code
+    while waiting:
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if not isinstance(node, ast.Try):
+                yield node
+                waiting.append(node)
 
 
 def _auto_map_entries(content: object) -> Iterator[tuple[str, str]]:
     """Every reference in every `auto_map`, at whatever depth: parts of a composite model have their own."""
-    for key, value in _walk(content):
+    for key, value in walk(content):
         if key != "auto_map":
             continue
         entries = value.items() if isinstance(value, dict) else [("AutoTokenizer", value)]  # a list is the oldest form
         for auto_class, texts in entries:
-            yield from ((str(auto_class), text) for text in _texts(texts))
-
-
-def _texts(value: object) -> Iterator[str]:
-    """The strings in a value that may be one, a list of some (slow, fast), or a table of some (by backend)."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for entry in value.values() if isinstance(value, dict) else value:
-            yield from _texts(entry)
-
-
-def _walk(content: object) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield str(key), value
-            yield from _walk(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _walk(value)
-
-
-def _names_repository(value: object) -> bool:
-    return any("/" in text for text in _texts(value))
+            yield from ((str(auto_class), text) for text in texts_in(texts))

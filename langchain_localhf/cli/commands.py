@@ -22,6 +22,11 @@ _format = click.option(
 )  # fmt: skip
 
 
+_trust = click.option(
+    "--trust-remote-code", is_flag=True, help="Bring, and run, the code of models that come with their own."
+)
+
+
 @click.group(cls=Application, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="langchain-localhf", prog_name="localhf", message="%(prog)s %(version)s")
 def main() -> None:
@@ -35,12 +40,18 @@ def main() -> None:
 @click.argument("models", nargs=-1, metavar="MODEL[@REVISION]...")
 @click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The lockfile to update.")
 @click.option("--locked", is_flag=True, help=f"Bring exactly what the lockfile says ({_LOCKFILE}, or --lock FILE).")
+@_trust
 @_format
-def pull(models: tuple[str, ...], *, lock: Path | None, locked: bool, output_format: str) -> None:
+def pull(
+    models: tuple[str, ...], *, lock: Path | None, locked: bool, trust_remote_code: bool, output_format: str
+) -> None:
     """Download models, verify every file, check that they are sound.
 
     MODEL is `org/name`, or `name` for one of sentence-transformers. What is here already is not fetched
     again. With --locked and no MODEL, all models of the lockfile are pulled.
+
+    A model that needs code of its own is refused, and the error says whose code it is; read that, then use
+    --trust-remote-code. It changes nothing for other models.
 
     Private models need a token: `hf auth login`, or HF_TOKEN. HF_ENDPOINT names another hub.
     """
@@ -50,19 +61,22 @@ def pull(models: tuple[str, ...], *, lock: Path | None, locked: bool, output_for
     from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
 
     with interrupted_at_once():
-        pulled = provisioning.pull(*models, lock=lock, locked=locked, show_progress=True)
+        pulled = provisioning.pull(
+            *models, lock=lock, locked=locked, trust_remote_code=trust_remote_code, show_progress=True
+        )
     _give_new(pulled, output_format)
 
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--as", "name", required=True, metavar="NAME", help="The name to use it by: `org/name`, or `name`.")
+@_trust
 @_format
-def add(path: Path, *, name: str, output_format: str) -> None:
+def add(path: Path, *, name: str, trust_remote_code: bool, output_format: str) -> None:
     """Copy a model from a folder, with the same checks as pull."""
     from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
 
-    _give_new([provisioning.add(path, name)], output_format)
+    _give_new([provisioning.add(path, name, trust_remote_code=trust_remote_code)], output_format)
 
 
 @main.command("list")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from langchain_localhf.store.manifest import Differences
+    from langchain_localhf.store.manifest import Differences, Manifest
     from langchain_localhf.store.model_store import LocalModel
 
 _COMMIT_DIGITS = 12
@@ -38,7 +38,7 @@ def give_models(models: Sequence[LocalModel], output_format: str) -> None:
     if output_format == "json":
         give_json([summary(model) for model in models])
     elif models:
-        rows = [("NAME", "COMMIT", "SIZE", "DIMENSION", "CHECKED"), *map(_row, models)]
+        rows = [("NAME", "COMMIT", "SIZE", "DIMENSION", "CHECKED", "CODE"), *map(_row, models)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             give("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -53,7 +53,10 @@ def give_model(model: LocalModel, output_format: str) -> None:
     facts = _facts(model)
     width = max(map(len, facts))
     for label, text in facts.items():
-        give(f"{label.ljust(width)}  {text}")
+        first, *more = text.splitlines() or [""]
+        give(f"{label.ljust(width)}  {first}")
+        for line in more:
+            give(f"{' ' * width}  {line}")
     for entry in model.manifest.files if model.manifest else ():
         give(f"  {entry.sha256}  {entry.size_bytes:>12}  {entry.path}")
 
@@ -91,6 +94,7 @@ def summary(model: LocalModel) -> dict[str, Any]:
         "dimension": manifest and manifest.encoder and manifest.encoder.dimension,
         "fingerprint": manifest and manifest.fingerprint,
         "checked": bool(manifest and manifest.check),
+        "trust_remote_code": bool(manifest and manifest.trust_remote_code),
     }
 
 
@@ -100,7 +104,8 @@ def _row(model: LocalModel) -> tuple[str, ...]:
     facts = summary(model)
     commit = (facts["commit"] or _NONE)[:_COMMIT_DIGITS]
     size = _NONE if facts["size_bytes"] is None else formatted_size(facts["size_bytes"])
-    return (model.name, commit, size, str(facts["dimension"] or _NONE), "yes" if facts["checked"] else "no")
+    checked, code = "yes" if facts["checked"] else "no", "trusted" if facts["trust_remote_code"] else _NONE
+    return (model.name, commit, size, str(facts["dimension"] or _NONE), checked, code)
 
 
 def _facts(model: LocalModel) -> dict[str, str]:
@@ -130,7 +135,22 @@ def _facts(model: LocalModel) -> dict[str, str]:
             facts["unused"] = ", ".join(check.unused_weights)
     else:
         facts["checked"] = "no"
+    if manifest.trust_remote_code:
+        facts["code"] = "\n".join(["trusted", *_code(manifest)])
     return facts
+
+
+def _code(manifest: Manifest) -> Iterator[str]:
+    """Whose code a model has, and which files; one line a repository."""
+    from langchain_localhf.checkpoint.code import repository_of  # noqa: PLC0415 - keeps `--help` fast
+    from langchain_localhf.store.files import is_code  # noqa: PLC0415 - as above
+
+    places = [repository_of(path) for path in manifest.hashes if is_code(path)]
+    for repository in sorted({repository for repository, _ in places}):
+        commit = manifest.commits.get(repository)
+        whose = repository or "its own repository"
+        files = ", ".join(path for owner, path in places if owner == repository)
+        yield f"{whose}{f' at commit {commit}' if commit else ''}: {files}"
 
 
 def _print(text: str, stream: TextIO | None) -> None:

@@ -30,7 +30,7 @@ def admit(store: ModelStore, staged: Path, manifest: Manifest) -> LocalModel:
     Args:
         store: The store.
         staged: The folder, with the files of the model.
-        manifest: Its name and origin; `files` are those that a lockfile demands, or empty.
+        manifest: Its name, origin and trust; `files` are those that a lockfile demands, or empty.
 
     Raises:
         CheckpointError: The model is incomplete, unsafe or unsound.
@@ -39,8 +39,11 @@ def admit(store: ModelStore, staged: Path, manifest: Manifest) -> LocalModel:
     """
     with _discarded_if_refused(staged):
         checkpoint = Checkpoint.read(staged)
-        checkpoint.require_complete()
-        files = describe(staged, model_files.needed(checkpoint.files))
+        checkpoint.require_complete(
+            trust_remote_code=manifest.trust_remote_code, name=manifest.name, commits=manifest.commits
+        )
+        code = [path for path in checkpoint.files if model_files.is_code(path)]  # there only if it is trusted
+        files = describe(staged, [*model_files.needed(checkpoint.files), *code])
         if manifest.files and files != manifest.files:
             changed = sorted({file.path for file in {*files} ^ {*manifest.files}})
             msg = f"files of {manifest.name} are not those that the lockfile says: {', '.join(changed)}"
@@ -58,7 +61,8 @@ def _inspected(manifest: Manifest, staged: Path, checkpoint: Checkpoint) -> Mani
     if not engines.installed():
         return known
     # Vectors do not depend on the device, but for rounding; the CPU is the one that every machine has.
-    encoder = open_model(LocalModel(manifest.name, staged), pooling=None, model_kwargs={"device": "cpu"}).encoder
+    settings = {"device": "cpu", "trust_remote_code": manifest.trust_remote_code}
+    encoder = open_model(LocalModel(manifest.name, staged, known), pooling=None, model_kwargs=settings).encoder
     facts = EncoderFacts(
         dimension=encoder.dimension,
         max_seq_length=encoder.max_seq_length,

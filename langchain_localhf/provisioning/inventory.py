@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.errors import LockfileError, ModelNotFoundError, ModelReferenceError, StoreError
 from langchain_localhf.provisioning.admission import admit
+from langchain_localhf.provisioning.vendoring import local_code, needs_trust
 from langchain_localhf.store import files as model_files
 from langchain_localhf.store import locations
 from langchain_localhf.store.disk import disk_full_named, require_space
@@ -18,20 +19,24 @@ from langchain_localhf.store.model_store import LocalModel, ModelStore, locate
 from langchain_localhf.store.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
-def add(path: str | Path, name: str) -> LocalModel:
+def add(path: str | Path, name: str, *, trust_remote_code: bool = False) -> LocalModel:
     """Copies a model from a folder into the store, with the same checks as `pull`.
 
     Args:
         path: The model's folder; never changed.
         name: The name to find it by, `org/name` or `name`.
+        trust_remote_code: Whether you trust the code of a model that brings its own; it is copied, too, and run to
+            check the model. For other models it changes nothing.
 
     Raises:
         ModelReferenceError: The name cannot be read.
         ModelNotFoundError: There is no such folder.
         IntegrityError: The folder has a manifest, and its files differ from it.
+        IncompleteModelError: Files of the model, or of its code, are missing.
+        UnsafeModelError: It needs code that is not trusted, or has its weights only as pickle.
         CheckpointError: The model is incomplete, unsafe or unsound; the one in the store stays as it was.
         PullError: The disk is full.
     """
@@ -40,21 +45,34 @@ def add(path: str | Path, name: str) -> LocalModel:
     if not source.is_dir():
         msg = f"there is no folder at {str(path)!r}"
         raise ModelNotFoundError(msg, looked_in=(str(source.absolute()),), hint="check the path")
-    Checkpoint.read(source).require_complete()
-    if (manifest := Manifest.read(source)) is not None and (differences := compare(source, manifest)):
-        raise differences.as_error(manifest)
-    paths = model_files.needed(model_files.files_in(source))
+    checkpoint, listed = Checkpoint.read(source), Manifest.read(source)
+    bring = f"localhf add {path} --as {name} --trust-remote-code"
+    commits = listed.commits if listed else None
+    checkpoint.require_complete(trust_remote_code=trust_remote_code, commits=commits, bring=bring)
+    if listed is not None and (differences := compare(source, listed)):
+        raise differences.as_error(listed)
+    places = {found: source / found for found in model_files.needed(checkpoint.files)}
+    manifest = Manifest(name=repository, source="folder", files=())
+    if trust_remote_code and needs_trust(checkpoint):
+        code, origins = local_code(checkpoint, listed, name=repository)
+        places |= code
+        manifest = manifest.model_copy(update={"trust_remote_code": True, "code": origins})
     with store.locked(repository):
-        staged = store.staging(repository)
-        shutil.rmtree(staged)
-        size_bytes = sum((source / path).stat().st_size for path in paths)
-        staged.mkdir()
-        require_space(repository, size_bytes, staged)
-        with disk_full_named(repository, size_bytes, staged):
-            for file in paths:
-                (staged / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / file, staged / file)
-        return admit(store, staged, Manifest(name=repository, source="folder", files=()))
+        return admit(store, _copied(store, repository, places), manifest)
+
+
+def _copied(store: ModelStore, name: str, places: Mapping[str, Path]) -> Path:
+    """A staged folder that holds copies of files, each by the path that it is to have, and nothing else."""
+    staged = store.staging(name)
+    shutil.rmtree(staged)
+    size_bytes = sum(place.stat().st_size for place in places.values())
+    staged.mkdir()
+    require_space(name, size_bytes, staged)
+    with disk_full_named(name, size_bytes, staged):
+        for path, place in places.items():
+            (staged / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place, staged / path)
+    return staged
 
 
 def models() -> list[LocalModel]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "localhf.json"
 
 _DOCUMENTS = re.compile(r"(readme|license|licence|notice)(\.(md|txt))?", re.IGNORECASE)
+_DESCRIPTIONS = re.compile(r".*config.*\.json|modules\.json")
 _WEIGHTS = re.compile(r"(model|adapter_model)(-\d+-of-\d+)?\.safetensors")
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"}
 _WEIGHT_SUFFIXES = _PICKLE_SUFFIXES | {".safetensors", ".h5", ".msgpack", ".gguf", ".onnx"}
@@ -54,6 +55,11 @@ def is_document(path: str) -> bool:
 def needed(paths: Iterable[str]) -> list[str]:
     """The files among `paths` that a model needs, sorted; safetensors weights only, never pickle and never code."""
     return sorted(path for path in paths if _is_needed(PurePosixPath(path)))
+
+
+def descriptions(paths: Iterable[str]) -> list[str]:
+    """The needed files among `paths` that say what a model is and whose code it runs, sorted; all are small."""
+    return [path for path in needed(paths) if _DESCRIPTIONS.fullmatch(PurePosixPath(path).name)]
 
 
 def shape_vectors(paths: Iterable[str]) -> list[str]:

@@ -13,7 +13,14 @@ import tomli_w
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from langchain_localhf.errors import LockfileError
-from langchain_localhf.store.manifest import FileEntries, Manifest, PlainData, unreadable, write_atomically
+from langchain_localhf.store.manifest import (
+    CodeOrigins,
+    FileEntries,
+    Manifest,
+    PlainData,
+    unreadable,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +40,8 @@ class LockedModel(PlainData):
         revision: The branch or tag that was asked for.
         commit: The commit that it stood for; None for an added model.
         fingerprint: What identifies its vectors; None if it makes none.
+        trust_remote_code: Whether it was brought with trust in its code.
+        code: The other repositories that its code is from, sorted.
         files: Every file, sorted by path.
     """
 
@@ -41,12 +50,24 @@ class LockedModel(PlainData):
     revision: str | None = None
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     fingerprint: str | None = None
+    trust_remote_code: bool = False
+    code: CodeOrigins = ()
     files: FileEntries
 
     @model_validator(mode="after")
     def _pulled_models_have_a_commit(self) -> Self:
         if self.source == "hub" and self.commit is None:
             msg = "a model from the hub needs a commit"
+            raise ValueError(msg)
+        if self.source == "hub" and not all(origin.commit for origin in self.code):
+            msg = "code from the hub needs a commit"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _code_is_trusted(self) -> Self:
+        if self.code and not self.trust_remote_code:
+            msg = "a model with code needs trust_remote_code"
             raise ValueError(msg)
         return self
 
@@ -59,6 +80,8 @@ class LockedModel(PlainData):
             revision=manifest.revision,
             commit=manifest.commit,
             fingerprint=manifest.fingerprint,
+            trust_remote_code=manifest.trust_remote_code,
+            code=manifest.code,
             files=manifest.files,
         )
 
@@ -98,7 +121,9 @@ class Lockfile(PlainData):
 
     def to_toml(self) -> str:
         """The lockfile as TOML text."""
-        return _HEADER + tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        # What a model does not have is not written, so that trust in code catches the eye.
+        models = [model.model_dump(mode="json", exclude_defaults=True) for model in self.models]
+        return _HEADER + tomli_w.dumps({"format": self.format, "models": models})
 
     @classmethod
     def from_toml(cls, text: str, *, source: str = LOCKFILE_NAME) -> Self:

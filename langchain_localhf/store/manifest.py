@@ -6,11 +6,9 @@ Laws: `Manifest.from_json(m.to_json()) == m`, and the same files give the same b
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,14 +19,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from langchain_localhf.errors import IntegrityError, LockfileError
 from langchain_localhf.store import files as model_files
 from langchain_localhf.store.files import MANIFEST_NAME
+from langchain_localhf.store.hashing import sha256_of
 
-_CHUNK_BYTES = 1 << 20
 _FLOAT32_BYTES = 4
-# A file that was written within the last tick of the clock can change again and keep its times.
-_CLOCK_TICK_NS = 20_000_000
 _HASHING_THREADS = 4
-
-_hashes: dict[tuple[int, ...], str] = {}
 
 
 def _inside(path: str) -> str:
@@ -51,6 +45,13 @@ def _in_order(entries: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
     return entries
 
 
+def _by_repository(origins: tuple[CodeOrigin, ...]) -> tuple[CodeOrigin, ...]:
+    repositories = [origin.repository for origin in origins]
+    if repositories != sorted(set(repositories)):
+        raise ValueError("must be sorted by repository, each repository once")
+    return origins
+
+
 RelativePath = Annotated[str, AfterValidator(_inside)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -70,6 +71,21 @@ class FileEntry(PlainData):
 
 
 FileEntries = Annotated[tuple[FileEntry, ...], AfterValidator(_in_order)]
+
+
+class CodeOrigin(PlainData):
+    """A repository that some of a model's code is from, beside the model's own.
+
+    Attributes:
+        repository: The repository; its files are in `code/<org>--<name>/` of the model's folder.
+        commit: The commit that they were at; None if an added folder did not say.
+    """
+
+    repository: Annotated[str, Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")]
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+
+
+CodeOrigins = Annotated[tuple[CodeOrigin, ...], AfterValidator(_by_repository)]
 
 
 class EncoderFacts(PlainData):
@@ -121,6 +137,8 @@ class Manifest(PlainData):
         fingerprint: What identifies the vectors of the model with its own settings; None if it makes none.
         encoder: What the embedding model is; None for another kind of model.
         check: The soundness check; None if no engine was installed to make it.
+        trust_remote_code: Whether the user trusted the model's code when it came; without that it has none.
+        code: The other repositories that its code is from, sorted.
     """
 
     format: Literal[1] = 1
@@ -131,6 +149,8 @@ class Manifest(PlainData):
     fingerprint: str | None = None
     encoder: EncoderFacts | None = None
     check: SoundnessCheck | None = None
+    trust_remote_code: bool = False
+    code: CodeOrigins = ()
     files: FileEntries
 
     @property
@@ -144,11 +164,18 @@ class Manifest(PlainData):
         return {entry.path: entry.sha256 for entry in self.files}
 
     @property
+    def commits(self) -> dict[str, str]:
+        """The commit of each repository that files or code are from, as far as it is known; the model's own is `""`."""
+        known = {"": self.commit, **{origin.repository: origin.commit for origin in self.code}}
+        return {repository: commit for repository, commit in known.items() if commit}
+
+    @property
     def origin_command(self) -> str:
         """The command that brings the model here again."""
+        trust = " --trust-remote-code" if self.trust_remote_code else ""
         if self.source == "folder":
-            return f"localhf add PATH --as {self.name}"
-        return f"localhf pull {self.name}@{self.commit or self.revision or 'main'}"
+            return f"localhf add{trust} PATH --as {self.name}"
+        return f"localhf pull{trust} {self.name}@{self.commit or self.revision or 'main'}"
 
     def to_json(self) -> str:
         """The manifest as JSON text, ending in a newline."""
@@ -247,28 +274,6 @@ def describe(folder: Path, paths: list[str]) -> tuple[FileEntry, ...]:
             FileEntry(path=path, size_bytes=(folder / path).stat().st_size, sha256=digest)
             for path, digest in zip(ordered, hashes, strict=True)
         )
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, as 64 hexadecimal digits; computed once a process while the file stays as it is."""
-    status = path.stat()
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    if known := _hashes.get(identity):
-        return known
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if time.time_ns() - status.st_ctime_ns > _CLOCK_TICK_NS:
-        _hashes[identity] = digest
-    return digest
-
-
-def git_sha1_of(path: Path) -> str:
-    """The git blob id of a file, which the hub gives for files outside LFS."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -135,9 +135,24 @@ class ModelStore:
 
     def staging(self, name: str) -> Path:
         """The folder in which the next version of a model is put together; what is in it survives a kill."""
-        folder = self.home / ".partial" / _flat(name)
+        folder = self.staged(name)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def staged(self, name: str) -> Path:
+        """Where that folder is, or would be."""
+        return self.home / ".partial" / _flat(name)
+
+    @contextlib.contextmanager
+    def reading_room(self, name: str) -> Iterator[Path]:
+        """An empty folder for files that are read before it is decided whether a model may come; gone afterwards."""
+        folder = self.home / ".partial" / f".{_flat(name)}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a pull that was killed
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, name: str, staged: Path) -> LocalModel:
         """Puts a finished folder, with its manifest, in the place of the model called `name`.

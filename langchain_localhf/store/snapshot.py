@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_localhf.store.manifest import git_sha1_of, sha256_of
+from langchain_localhf.store.hashing import git_sha1_of, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

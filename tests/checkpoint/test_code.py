@@ -183,8 +183,24 @@ class TestMissingFiles:
         source = b"try:\n    from .fast import f\nexcept ImportError:\n    f = None"
         assert code.missing_files([self.REFERENCE], {"code/org--x/pkg/modeling.py": source}) == {}
 
+    def test_optional_imports_that_are_wanted(self) -> None:
+        """Whoever can have them takes them; what leads nowhere is none."""
+        source = b"try:\n    from .fast import f\n    from ....above import g\nexcept ImportError:\n    f = None"
+        here = {"code/org--x/pkg/modeling.py": source}
+        missing = code.missing_files([self.REFERENCE], here, optional=True)
+        assert missing == {"org/x": ["code/org--x/pkg/fast.py"]}
+
+    @pytest.mark.parametrize("path", ["modeling.py", "code/org--x/modeling.py"])
+    def test_imports_from_outside(self, path: str) -> None:
+        """A repository is the top of its code: beside it lie the model's own files."""
+        with pytest.raises(CheckpointError, match=f"{path} imports from outside of its repository"):
+            code.relative_imports(path, b"from ..a import x")
+
     def test_no_python(self) -> None:
-        """Code that cannot be read is refused."""
+        """Code that cannot be read is refused, also if it is nested deeper than anyone could read it."""
+        with pytest.raises(CheckpointError, match="no valid Python"):
+            code.relative_imports("m.py", b"x = " + b"-" * 20_000 + b"1")
+        assert code.relative_imports("m.py", b"x = " + b"a." * 1_500 + b"b\nfrom .c import d") == ["c.py"]
         with pytest.raises(CheckpointError, match="no valid Python"):
             code.missing_files([self.REFERENCE], {"code/org--x/pkg/modeling.py": b"def f(:"})
 

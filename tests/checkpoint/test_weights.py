@@ -118,7 +118,9 @@ class TestFolder:
         single = read_headers(checkpoints.sentence_transformer(tmp_path / "single"))
         sharded = read_headers(checkpoints.sharded(tmp_path / "sharded"))
         # transformers 5.3 saves a layer norm under its oldest names.
-        modern = {name.replace(".gamma", ".weight").replace(".beta", ".bias"): header for name, header in sharded.items()}
+        modern = {
+            name.replace(".gamma", ".weight").replace(".beta", ".bias"): header for name, header in sharded.items()
+        }
         assert modern == single
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:

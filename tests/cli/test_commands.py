@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
-from support import checkpoints
+from support import checkpoints, remote_checkpoints
 from support.fake_hub import TINY as NAME
-from support.fake_hub import FakeHub, running_hub
+from support.fake_hub import FakeHub, Repository, running_hub
 
 from langchain_localhf import engines, provisioning
 from langchain_localhf.cli import main
@@ -85,6 +85,7 @@ def test_pull_as_json(hub: FakeHub, store_home: Path, tiny: Path) -> None:
             "dimension": checkpoints.DIMENSION,
             "fingerprint": model.manifest.fingerprint,
             "checked": True,
+            "trust_remote_code": False,
         }
     ]
     assert "note:" not in result.stderr
@@ -131,7 +132,8 @@ def test_add_and_list(tiny: Path, store_home: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{store_home / NAME}\n", "")
     size = formatted_size(provisioning.show(NAME).manifest.size_bytes)  # type: ignore[union-attr]
     assert localhf("list").stdout == (
-        f"NAME                        COMMIT  SIZE      DIMENSION  CHECKED\n{NAME}  -       {size}  32         yes\n"
+        "NAME                        COMMIT  SIZE      DIMENSION  CHECKED  CODE\n"
+        f"{NAME}  -       {size}  32         yes      -\n"
     )
     listed = json.loads(localhf("list", "--format", "json").stdout)
     assert [model["name"] for model in listed] == [NAME]
@@ -235,6 +237,41 @@ def test_remove(tiny: Path) -> None:
     localhf("add", tiny, "--as", "tiny")
     assert json.loads(localhf("remove", "tiny", "--format", "json").stdout)["name"] == NAME
     assert provisioning.models() == []
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_code_that_comes_with_a_model(hub: FakeHub, tmp_path: Path) -> None:
+    """Refused without the flag; with it, `list` marks the model, and `show` says whose code it is."""
+    folder = remote_checkpoints.alibi(positions=128).build(tmp_path / "jina")
+    code = hub.repositories.setdefault(remote_checkpoints.REPOSITORY, Repository())
+    vendored = folder / "code" / remote_checkpoints.REPOSITORY.replace("/", "--")
+    commit = code.commit({path.name: path.read_bytes() for path in vendored.iterdir()})
+    hub.upload("org/jina", folder)
+    result = localhf("pull", "org/jina")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"of {remote_checkpoints.REPOSITORY} at commit {commit} (named in config.json)\n\nhint: " in result.stderr
+    result = localhf("pull", "--trust-remote-code", "org/jina")
+    assert result.exit_code == 0
+    assert f"\n  and code of {remote_checkpoints.REPOSITORY}, commit {commit[:12]}: 2 files\n" in result.stderr
+    assert localhf("list").stdout.splitlines()[1].split()[-2:] == ["no", "trusted"]
+    shown = localhf("show", "org/jina").stdout
+    whose = f"{remote_checkpoints.REPOSITORY} at commit {commit}: configuration_bert.py, modeling_bert.py"
+    assert f"\ncode         trusted\n             {whose}\n" in shown
+    assert "modeling_bert.py\n" in shown.partition(whose)[2], "with its hash"
+    assert json.loads(localhf("show", "org/jina", "--format", "json").stdout)["trust_remote_code"] is True
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_add_with_code(tmp_path: Path) -> None:
+    """The code of the model itself; nobody knows its commit."""
+    folder = remote_checkpoints.growing().build(tmp_path / "model")
+    result = localhf("add", folder, "--as", "org/own")
+    assert result.exit_code == 1
+    assert f"hint: read that code; if you trust it, `localhf add {folder} --as org/own --trust-remote-code`" in (
+        result.stderr
+    )
+    assert localhf("add", "--trust-remote-code", folder, "--as", "org/own").exit_code == 0
+    assert "\n             its own repository: bert_layers.py\n" in localhf("show", "org/own").stdout
 
 
 @pytest.mark.parametrize(

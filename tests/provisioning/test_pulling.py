@@ -18,7 +18,7 @@ from langchain_localhf.errors import (
     CheckpointError,
 )
 from langchain_localhf.loading import load_encoder
-from langchain_localhf.provisioning import pulling
+from langchain_localhf.provisioning import transfer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,7 @@ def test_progress_goes_to_stderr_with_size_and_free_space(
     hub: FakeHub, store_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a pull will cost is said before it starts; nothing goes to stdout."""
-    monkeypatch.setattr(pulling, "free_bytes", lambda _folder: 12_300_000_000)
+    monkeypatch.setattr(transfer, "free_bytes", lambda _folder: 12_300_000_000)
     langchain_localhf.pull(NAME, show_progress=True)
     captured = capsys.readouterr()
     commit = hub.repositories[NAME].references["main"][:12]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from langchain_localhf.errors import LockfileError
 from langchain_localhf.store.lockfile import LockedModel, Lockfile
-from langchain_localhf.store.manifest import FileEntry, Manifest
+from langchain_localhf.store.manifest import CodeOrigin, FileEntry, Manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,19 @@ locked_models = st.builds(
         lambda entries: tuple(sorted(entries, key=lambda file: file.path))
     ),
 )
-model_lists = st.lists(locked_models, max_size=4, unique_by=lambda model: model.name)
+origins = st.builds(
+    CodeOrigin,
+    repository=st.from_regex(r"[a-z]{1,3}/[a-z]{1,3}", fullmatch=True),
+    commit=st.from_regex(r"[0-9a-f]{40}", fullmatch=True),
+)
+trusted_models = st.builds(
+    lambda model, code: LockedModel(**dict(model) | {"trust_remote_code": True, "code": code}),
+    locked_models,
+    st.lists(origins, max_size=3, unique_by=lambda origin: origin.repository).map(
+        lambda found: tuple(sorted(found, key=lambda origin: origin.repository))
+    ),
+)
+model_lists = st.lists(locked_models | trusted_models, max_size=4, unique_by=lambda model: model.name)
 
 
 @given(model_lists)
@@ -114,6 +126,44 @@ def test_the_text() -> None:
     """The format is fixed; a lockfile of today can be read tomorrow."""
     assert LOCKFILE.to_toml() == TEXT
     assert Lockfile.from_toml(TEXT) == LOCKFILE
+
+
+def test_the_text_of_trust() -> None:
+    """It stands where a reviewer sees it, and only where there is some."""
+    code = (CodeOrigin(repository="org/code", commit=COMMIT),)
+    manifest = Manifest(
+        name="org/name", source="hub", commit=COMMIT, trust_remote_code=True, code=code, files=(entry("code/m.py"),)
+    )
+    assert Lockfile.of([LockedModel.from_manifest(manifest)]).to_toml() == (
+        f"{TEXT.partition('[[')[0]}"
+        "[[models]]\n"
+        'name = "org/name"\n'
+        'source = "hub"\n'
+        f'commit = "{COMMIT}"\n'
+        "trust_remote_code = true\n"
+        "code = [\n"
+        f'    {{ repository = "org/code", commit = "{COMMIT}" }},\n'
+        "]\n\n"
+        "[[models.files]]\n"
+        'path = "code/m.py"\n'
+        "size_bytes = 2\n"
+        f'sha256 = "{SHA256}"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("trust", "commit", "message"),
+    [
+        ("", f'commit = "{COMMIT}"\n', "a model with code needs trust_remote_code"),
+        ("trust_remote_code = true\n", "", "code from the hub needs a commit"),
+    ],
+)
+def test_code_that_cannot_be_right(trust: str, commit: str, message: str) -> None:
+    """Nobody trusts it, or nobody knows which it is."""
+    code = f'{trust}[[models.code]]\nrepository = "org/code"\n{commit}\n'
+    text = TEXT.replace('fingerprint = "f1"\n', f'fingerprint = "f1"\n{code}')
+    with pytest.raises(LockfileError, match=rf"{message} in models\[1\]"):
+        Lockfile.from_toml(text)
 
 
 def test_update_replaces_a_model_of_the_same_name() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,10 @@ from pydantic import ValidationError
 from support.checkpoints import COMMIT, edit_json, flip_byte
 
 from langchain_localhf.errors import IntegrityError, LockfileError
-from langchain_localhf.store import manifest as manifests
 from langchain_localhf.store.files import MANIFEST_NAME
+from langchain_localhf.store.hashing import sha256_of
 from langchain_localhf.store.manifest import (
+    CodeOrigin,
     Differences,
     EncoderFacts,
     FileEntry,
@@ -27,8 +27,6 @@ from langchain_localhf.store.manifest import (
     SoundnessCheck,
     compare,
     describe,
-    git_sha1_of,
-    sha256_of,
     write_atomically,
 )
 
@@ -47,6 +45,11 @@ _GOLDEN = st.builds(
     texts=st.lists(_TEXT, max_size=2).map(tuple),
     float32_base64=st.binary(max_size=5).map(lambda data: base64.b64encode(data * 4).decode()),
 )
+_ORIGINS = st.builds(
+    CodeOrigin,
+    repository=st.from_regex(r"[a-z]{1,2}/[a-z][a-z.-]{1,2}x", fullmatch=True),
+    commit=st.none() | st.just(COMMIT),
+)
 _MANIFESTS = st.builds(
     Manifest,
     name=_TEXT,
@@ -56,6 +59,10 @@ _MANIFESTS = st.builds(
     fingerprint=st.none() | _TEXT,
     encoder=st.none() | st.builds(EncoderFacts, prompts=st.dictionaries(_TEXT, _TEXT, max_size=3)),
     check=st.none() | st.builds(SoundnessCheck, golden=st.none() | _GOLDEN),
+    trust_remote_code=st.booleans(),
+    code=st.lists(_ORIGINS, max_size=3, unique_by=lambda origin: origin.repository).map(
+        lambda origins: tuple(sorted(origins, key=lambda origin: origin.repository))
+    ),
     files=st.lists(_ENTRIES, max_size=4, unique_by=lambda entry: entry.path).map(
         lambda entries: tuple(sorted(entries, key=lambda entry: entry.path))
     ),
@@ -69,6 +76,38 @@ def test_json_makes_the_round_trip(manifest: Manifest) -> None:
     again = Manifest.from_json(text)
     assert again == manifest
     assert again.to_json() == text
+
+
+def test_manifest_from_before_there_was_trust(folder: Path, manifest: Manifest) -> None:
+    """It can be read, and trusts nothing."""
+    edit_json(folder / MANIFEST_NAME, trust_remote_code=None, code=None)
+    assert "trust_remote_code" not in (folder / MANIFEST_NAME).read_text()
+    assert Manifest.read(folder) == manifest
+    assert (manifest.trust_remote_code, manifest.code) == (False, ())
+
+
+@pytest.mark.parametrize("repository", ["../x", "/etc/x", "org", "a/b/c", "org/..", ""])
+def test_code_from_no_repository(folder: Path, repository: str) -> None:
+    """Its name becomes a part of a path, and of an address."""
+    edit_json(folder / MANIFEST_NAME, code=[{"repository": repository}])
+    with pytest.raises(LockfileError, match=r"code\[0\]\.repository"):
+        Manifest.read(folder)
+
+
+@pytest.mark.parametrize("repositories", [["org/b", "org/a"], ["org/a", "org/a"]])
+def test_order_of_code(folder: Path, repositories: list[str]) -> None:
+    """The same code gives the same bytes of JSON."""
+    edit_json(folder / MANIFEST_NAME, code=[{"repository": repository} for repository in repositories])
+    with pytest.raises(LockfileError, match="sorted by repository, each repository once in code"):
+        Manifest.read(folder)
+
+
+def test_where_trusted_code_comes_from(manifest: Manifest) -> None:
+    """Commits that are known, by repository; and the command that brings model and code."""
+    code = (CodeOrigin(repository="org/a"), CodeOrigin(repository="org/b", commit="b" * 40))
+    trusted = manifest.model_copy(update={"trust_remote_code": True, "code": code})
+    assert trusted.commits == {"": COMMIT, "org/b": "b" * 40}
+    assert trusted.origin_command == f"localhf pull --trust-remote-code org/name@{COMMIT}"
 
 
 @given(st.binary(max_size=40) | st.from_type(type).map(repr).map(str.encode))
@@ -173,32 +212,6 @@ def test_an_added_model_has_no_hub_to_come_from(manifest: Manifest) -> None:
     """The hint for a folder that someone added is to add it again."""
     added = manifest.model_copy(update={"source": "folder", "commit": None})
     assert added.origin_command == "localhf add PATH --as org/name"
-
-
-def test_git_hash(tmp_path: Path) -> None:
-    """The hash that the hub gives for small files is git's."""
-    (tmp_path / "hello").write_text("hello\n")
-    assert git_sha1_of(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
-
-
-def test_a_change_within_one_tick_of_the_clock_is_noticed(tmp_path: Path) -> None:
-    """Equal size and equal times do not hide a change in a file that was hashed right after it was written."""
-    path = tmp_path / "a"
-    for content in ("one", "two"):
-        path.write_text(content)
-        os.utime(path, ns=(1, 1))
-        assert compare(tmp_path, Manifest(name="a", source="folder", files=describe(tmp_path, ["a"]))) == Differences()
-    assert len({sha256_of(path), "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"}) == 2
-
-
-def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a file has rested for a moment, its hash is kept until it changes."""
-    path = tmp_path / "a"
-    path.write_text("one")
-    time.sleep(0.05)
-    first = sha256_of(path)
-    monkeypatch.setattr(manifests.hashlib, "file_digest", None)
-    assert sha256_of(path) == first
 
 
 def test_writing_replaces_in_one_step(tmp_path: Path) -> None:

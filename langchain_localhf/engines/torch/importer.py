@@ -6,7 +6,7 @@ import importlib.abc
 import importlib.util
 import linecache
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,11 +48,16 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self._prepare = prepare
 
     def add(self, name: str, file: SourceFile) -> None:
-        """Makes a file importable as `name`, and whatever lies above it as packages. A name keeps its first file."""
+        """Makes a file importable as `name`, and whatever lies above it as packages.
+
+        A name keeps its first content; where that lies may change, as when a model that was checked is put into place.
+        """
         if name.endswith(".__init__"):
             name = name.removesuffix(".__init__")
             self._packages.add(name)
-        self.files.setdefault(name, file)
+        self.files[name] = replace(self.files.get(name, file), path=file.path)
+        if name in sys.modules:
+            sys.modules[name].__file__ = str(file.path)
         while "." in name:
             name = name.rpartition(".")[0]
             self._packages.add(name)

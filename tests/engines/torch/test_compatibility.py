@@ -146,16 +146,16 @@ class TestImporter:
     """Modules from memory."""
 
     def test_packages_and_relative_imports(self) -> None:
-        """Files below files; a package can have code of its own; a name keeps its first file."""
+        """Files below files; a package can have code of its own; a name keeps its first content."""
         prepared: list[types.ModuleType] = []
         importer = MemoryImporter("tests_in_memory", builtins=vars(builtins), prepare=prepared.append)
         sources = {"a.m": b"from .b import x\nfrom .c.d import y", "a.b.__init__": b"x = 1", "a.c.d": b"y = 2"}
         try:
             for name, source in sources.items():
                 importer.add(f"tests_in_memory.{name}", SourceFile(Path("nowhere.py"), source))
-            importer.add("tests_in_memory.a.m", SourceFile(Path("nowhere.py"), b"1 / 0"))
+            importer.add("tests_in_memory.a.m", SourceFile(Path("moved.py"), b"1 / 0"))
             module = __import__("tests_in_memory.a.m", fromlist=["x"])
-            assert (module.x, module.y, module.__file__) == (1, 2, "nowhere.py")
+            assert (module.x, module.y, module.__file__) == (1, 2, "moved.py")
             assert [found.__name__.rpartition(".")[2] for found in prepared if hasattr(found, "x")] == ["b", "m"]
             with pytest.raises(ModuleNotFoundError):
                 __import__("tests_in_memory.a.other")
