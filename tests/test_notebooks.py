@@ -1,0 +1,94 @@
+"""Every notebook runs, from where Jupyter starts it, and was committed as it ran."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from traitlets.config import Config
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+GUARD_ON = "from support.network import NetworkGuard\nguard = NetworkGuard()\nguard.on = True"
+GUARD_READ = "assert guard.attempts == [], guard.attempts"
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def working_copy(tmp_path: Path) -> Path:
+    """The parts of the repository that notebooks use."""
+    for part in ("notebooks", "tests/support"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+async def run(notebook: NotebookNode, folder: Path) -> None:
+    """Executes all cells in a kernel that starts in this folder; the first error is raised.
+
+    The kernel is reached through files, not through ports of this machine.
+    """
+    # A folder of their own, because their names may have no more than about a hundred characters.
+    with TemporaryDirectory() as files:
+        config = Config(KernelManager={"transport": "ipc", "connection_file": f"{files}/kernel.json"})
+        resources = {"metadata": {"path": str(folder)}}
+        await NotebookClient(notebook, config=config, resources=resources, timeout=300).async_execute()
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells with code."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def pictures(notebook: NotebookNode) -> list[str]:
+    """The pictures among the outputs."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+
+
+def said(notebook: NotebookNode, stream: str) -> str:
+    """What the cells wrote to `stdout` or to `stderr`."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return "".join(output.text for output in outputs if output.get("name") == stream)
+
+
+@each_notebook
+async def test_runs(path: Path, working_copy: Path) -> None:
+    """A notebook runs from its own folder without an error and without a network, and draws."""
+    notebook = nbformat.read(working_copy / "notebooks" / path.name, as_version=4)
+    for cell in code_cells(notebook):
+        cell.outputs = []
+    setup = notebook.cells.index(code_cells(notebook)[0])  # which finds the folder of the guard
+    notebook.cells.insert(setup + 1, nbformat.v4.new_code_cell(GUARD_ON))
+    notebook.cells.append(nbformat.v4.new_code_cell(GUARD_READ))
+    await run(notebook, working_copy / "notebooks")
+    assert pictures(notebook)
+    assert str(working_copy) not in said(notebook, "stdout")
+
+
+@each_notebook
+async def test_starts_in_the_root(path: Path, working_copy: Path) -> None:
+    """The helpers of the test suite are found from the root of the repository, too."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [code_cells(notebook)[0], nbformat.v4.new_code_cell("import support\nprint(support.__path__[0])")]
+    await run(notebook, working_copy)
+    assert said(notebook, "stdout").strip() == str(working_copy / "tests" / "support")
+
+
+@each_notebook
+def test_is_committed_as_it_ran(path: Path) -> None:
+    """What a reader sees is a whole run, top to bottom: its picture, no warnings, no path of a machine."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert pictures(notebook)
+    assert said(notebook, "stderr") == ""
+    assert not any(part in said(notebook, "stdout") for part in ("/tmp/", "/home/", "/Users/", "/work/"))  # noqa: S108
