@@ -2,7 +2,8 @@
 
 A batch is padded to its longest text, and every padded place costs as much as a word. sentence-transformers sorts by
 the number of characters and takes 32 texts at a time, whatever their length; sorting by tokens, and giving every batch
-about as many tokens, saves a fifth of the time on a CPU. Which texts share a batch moves no vector beyond rounding.
+about as many tokens, saves a tenth of the time on a CPU, and more where lengths differ much (docs/benchmarks.md). Which
+texts share a batch moves no vector beyond rounding.
 """
 
 from __future__ import annotations
