@@ -22,7 +22,7 @@ from langchain_localhf.engines.torch.accounting import foreign_parts
 from langchain_localhf.engines.torch.batching import batches
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
-from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsupportedModelError
+from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsafeModelError, UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class TorchEncoder:
         manifest: What the files should be, or None; code is compared with it before it runs.
 
     Raises:
-        UnsafeModelError: The model needs code that the user does not trust.
+        UnsafeModelError: The model needs code that the user does not trust, or is to be read as pickle.
         IncompleteModelError: The model needs code that is not here.
         IntegrityError: Its code is not what the manifest says.
         UninitializedWeightsError: The model would not run with the checkpoint's own weights.
@@ -75,6 +75,7 @@ class TorchEncoder:
         self._pool: dict[Any, Any] | None = None
         self._document_prompt_name = document_prompt_name(checkpoint, model_kwargs)
         _check_device(model_kwargs.get("device"))
+        _refuse_pickle(model_kwargs)
         code = code_for(checkpoint, trusted=bool(model_kwargs.get("trust_remote_code")), name=name, manifest=manifest)
         with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
             self._model = _load(checkpoint, pooling, model_kwargs | {"trust_remote_code": code is not None})
@@ -202,6 +203,12 @@ def _with_pooling(checkpoint: Checkpoint, pooling: str, settings: dict[str, Any]
     settings["prompts"] = {**checkpoint.prompts, **(settings.get("prompts") or {})}
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
     return SentenceTransformer(modules=modules, **settings)
+
+
+def _refuse_pickle(model_kwargs: Mapping[str, Any]) -> None:
+    if (model_kwargs.get("model_kwargs") or {}).get("use_safetensors") is False:
+        msg = "use_safetensors=False would read weights as pickle, which can run code when it is read"
+        raise UnsafeModelError(msg, hint="leave use_safetensors out")
 
 
 def _check_device(device: object) -> None:

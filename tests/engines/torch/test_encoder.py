@@ -23,6 +23,7 @@ from langchain_localhf.errors import (
     DeviceUnavailableError,
     EngineNotInstalledError,
     IncompleteModelError,
+    UnsafeModelError,
     UnsupportedModelError,
 )
 
@@ -149,6 +150,11 @@ class TestVectors:
         # In half precision a sum depends on how the threads share it; in single precision that is far below the bound.
         tolerance = 1e-2 if "model_kwargs" in settings else 1e-6
         assert np.allclose(vectors, _theirs(tiny, **settings).encode_document(TEXTS), rtol=0, atol=tolerance)
+
+    def test_pickle_that_lies_beside_the_weights(self, tiny: Path) -> None:
+        """The user cannot ask for it by accident either."""
+        with pytest.raises(UnsafeModelError, match="use_safetensors=False would read weights as pickle"):
+            _open(tiny, model_kwargs={"use_safetensors": False})
 
     @pytest.mark.parametrize(
         "settings",
