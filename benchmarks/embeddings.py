@@ -10,29 +10,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from side_by_side import OURS, THEIRS, in_turns, machine, result, table
 
+if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
-OURS, THEIRS = "langchain_localhf", "langchain_huggingface"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LIBRARIES = ("langchain-huggingface", "sentence-transformers", "transformers", "tokenizers", "torch")
 MAX_DIFFERENCE = 1e-6
-# Where the slowest round took this much longer than the fastest, something else had the cores: the ratio says nothing.
-STEADY_SPREAD = 1.3
 LOAD = """
 import sys, time
 start = time.perf_counter()
@@ -68,33 +61,10 @@ def chunks(count: int, *, repeated: int = 0) -> list[str]:
     return texts
 
 
-def in_turns(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each task takes, round by round; who begins changes with each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds):
-        for name in list(tasks) if number % 2 == 0 else reversed(tasks):
-            start = time.perf_counter()
-            value = tasks[name]()
-            seconds[name].append(value if isinstance(value, float) else time.perf_counter() - start)
-    return seconds
-
-
 def cold_load(package: str, model: str) -> float:
     """The seconds from the import of a package to a model that can embed, in a new process."""
     command = [sys.executable, "-c", LOAD.format(package=package), model]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)  # noqa: S603 - our own
-
-
-def result(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians, ours as a multiple of theirs, and whether the rounds agree well enough to believe it."""
-    ours, theirs = statistics.median(seconds[OURS]), statistics.median(seconds[THEIRS])
-    return {
-        "ours_seconds": ours,
-        "theirs_seconds": theirs,
-        "ratio": ours / theirs,
-        "steady": all(max(times) <= STEADY_SPREAD * min(times) for times in seconds.values()),
-        "all_seconds": seconds,
-    }
 
 
 def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -124,37 +94,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         }
         label = f"embed {len(texts):,} chunks" + (f", {repeated} of them repeated" if repeated else ", all different")
         results[label] = result(in_turns(embed, arguments.rounds))
-    return {"machine": machine(), "model": MODEL, "largest_difference": float(difference), "results": results}
-
-
-def machine() -> dict[str, str]:
-    """What the numbers were measured on."""
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        **{library: version(library) for library in LIBRARIES},
-    }
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report for people, in Markdown."""
-    lines = ["| | langchain-huggingface | langchain-localhf | ratio |", "|---|---|---|---|"]
-    for name, row in report["results"].items():
-        doubt = "" if row["steady"] else " (unsteady)"
-        times = f"{row['theirs_seconds']:.2f} s | {row['ours_seconds']:.2f} s"
-        lines.append(f"| {name} | {times} | {row['ratio']:.2f}{doubt} |")
-    lines += ["", "Machine: " + ", ".join(f"{name} {value}" for name, value in report["machine"].items()) + "."]
-    lines += [f"Largest difference of any number of a vector: {report['largest_difference']:.1e}."]
-    return "\n".join(lines)
+    return {"machine": machine(LIBRARIES), "model": MODEL, "largest_difference": float(difference), "results": results}
 
 
 def main() -> None:
@@ -172,7 +112,11 @@ def main() -> None:
 
         add(folder, MODEL)
         report = compare(folder, arguments)
-    print(json.dumps(report, indent=2) if arguments.json else table(report))
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+        return
+    print(table(report))
+    print(f"Largest difference of any number of a vector: {report['largest_difference']:.1e}.")
 
 
 if __name__ == "__main__":

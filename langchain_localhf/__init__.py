@@ -9,14 +9,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from langchain_localhf.chat_models import ChatHuggingFace
     from langchain_localhf.embeddings import HuggingFaceEmbeddings, SentenceTransformerEmbeddings
     from langchain_localhf.errors import LocalHFError
+    from langchain_localhf.llms import HuggingFacePipeline
     from langchain_localhf.provisioning import pull
 
-__all__ = ["HuggingFaceEmbeddings", "LocalHFError", "SentenceTransformerEmbeddings", "pull"]
+__all__ = [
+    "ChatHuggingFace",
+    "HuggingFaceEmbeddings",
+    "HuggingFacePipeline",
+    "LocalHFError",
+    "SentenceTransformerEmbeddings",
+    "pull",
+]
 
 _HOME_OF = {
+    "ChatHuggingFace": "chat_models",
     "HuggingFaceEmbeddings": "embeddings",
+    "HuggingFacePipeline": "llms",
     "LocalHFError": "errors",
     "SentenceTransformerEmbeddings": "embeddings",
     "pull": "provisioning",

@@ -18,10 +18,10 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_localhf import engines
-from langchain_localhf.checkpoint.checkpoint import Checkpoint
+from langchain_localhf.checkpoint.checkpoint import AUTO_MODELS, Checkpoint
 from langchain_localhf.checkpoint.fingerprint import fingerprint, shaping_files
 from langchain_localhf.engines import golden
 from langchain_localhf.errors import CheckpointError, IntegrityError
@@ -32,33 +32,60 @@ from langchain_localhf.store.model_store import LocalModel, locate
 from langchain_localhf.store.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from langchain_localhf.engines.base import Encoder
+    from langchain_localhf.engines.base import Encoder, Generator
 
 FileState = dict[str, tuple[int, ...]]
+_Loaded = TypeVar("_Loaded", bound="LoadedModel")
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedEncoder:
-    """An embedding model that runs, and where it came from. Several objects may hold the same one.
+class LoadedModel:
+    """A model that runs, and where it came from. Several objects may hold the same one.
 
     Attributes:
         model: The model's name, folder and manifest.
         checkpoint: What its files say.
-        encoder: The engine that runs it.
-        pooling: The pooling that the user stated for a plain transformer checkpoint.
-        model_kwargs: The settings it was loaded with.
+        settings: The settings it was loaded with.
         file_state: What shows, for each file by its path, whether it is still the one that was loaded.
     """
 
     model: LocalModel
     checkpoint: Checkpoint
+    settings: dict[str, Any]
+    file_state: FileState
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: copies of the object that holds it share the model."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedGenerator(LoadedModel):
+    """A language model that runs.
+
+    Attributes:
+        generator: The engine that runs it.
+    """
+
+    generator: Generator
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedEncoder(LoadedModel):
+    """An embedding model that runs.
+
+    Attributes:
+        encoder: The engine that runs it.
+        pooling: The pooling that the user stated for a plain transformer checkpoint.
+        model_kwargs: What was passed on to sentence-transformers.
+    """
+
     encoder: Encoder
     pooling: str | None
     model_kwargs: dict[str, Any]
-    file_state: FileState
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -86,13 +113,9 @@ class LoadedEncoder:
             encode_kwargs=encode_kwargs,
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> LoadedEncoder:
-        """Itself: copies of the object that holds it share the model."""
-        return self
-
 
 _lock = threading.Lock()
-_shared: weakref.WeakSet[LoadedEncoder] = weakref.WeakSet()
+_shared: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
 
 
 def load_encoder(
@@ -117,18 +140,82 @@ def load_encoder(
         CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
         EngineError: Its engine is not installed, or cannot run it here.
     """
-    settings = copy.deepcopy(dict(model_kwargs or {}))
-    reference = Reference.parse(model_name, revision=settings.get("revision"))
-    model = locate(reference, locations.from_environment(cache_folder))
+    settings: dict[str, Any] = {"pooling": pooling, "model_kwargs": copy.deepcopy(dict(model_kwargs or {}))}
+    model = _locate(model_name, cache_folder, settings["model_kwargs"])
+    return _once(LoadedEncoder, model, settings, lambda: open_model(model, **settings))
+
+
+def load_generator(
+    model_id: str,
+    *,
+    task: str,
+    backend: str = "torch",
+    device: int | str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    batch_size: int | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> LoadedGenerator:
+    """Loads a language model that is on this machine, or hands out the one that an equal request loaded.
+
+    Args:
+        model_id: A folder, `org/name`, or `org/name@revision`.
+        task: What it is used for, such as `text-generation`.
+        backend: The engine.
+        device: A number for a GPU, -1 for the CPU, or a name as torch knows it; None for the first GPU, if any.
+        device_map: How accelerate spreads the model over devices.
+        batch_size: How many prompts run together at most; None for as many as pay.
+        model_kwargs: What `from_pretrained` takes; never changed.
+
+    Raises:
+        ModelReferenceError: The name cannot be read.
+        ModelNotFoundError: The model is not on this machine; nothing is downloaded.
+        IntegrityError: Its files differ from its manifest.
+        InputError: A setting is unknown, or two of them contradict each other.
+        CheckpointError: Its files are incomplete, unsafe, for another task, or would not run with their own weights.
+        EngineError: Its engine is not installed, or cannot run it here.
+    """
+    settings: dict[str, Any] = {
+        "task": task,
+        "backend": backend,
+        "device": device,
+        "device_map": copy.deepcopy(device_map),
+        "batch_size": batch_size,
+        "model_kwargs": copy.deepcopy(dict(model_kwargs or {})),
+    }
+    model = _locate(model_id, settings["model_kwargs"].get("cache_dir"), settings["model_kwargs"])
+    return _once(LoadedGenerator, model, settings, lambda: _open_generator(model, settings))
+
+
+def _locate(name: str, cache_folder: str | Path | None, model_kwargs: Mapping[str, Any]) -> LocalModel:
+    reference = Reference.parse(name, revision=model_kwargs.get("revision"))
+    return locate(reference, locations.from_environment(cache_folder))
+
+
+def _once(kind: type[_Loaded], model: LocalModel, settings: dict[str, Any], load: Callable[[], _Loaded]) -> _Loaded:
+    """The model that an equal request loaded, if it is still in use; else a new one."""
     with _lock:
         state = _file_state(model)
         for loaded in _shared:
-            same = (loaded.model.folder, loaded.file_state, loaded.pooling) == (model.folder, state, pooling)
-            if same and loaded.model_kwargs == settings:
+            same = (loaded.model.folder, loaded.file_state) == (model.folder, state)
+            if same and isinstance(loaded, kind) and loaded.settings == settings:
                 return loaded
-        loaded = open_model(model, pooling=pooling, model_kwargs=settings)
+        loaded = load()
         _shared.add(loaded)
         return loaded
+
+
+def _open_generator(model: LocalModel, settings: dict[str, Any]) -> LoadedGenerator:
+    """Checks, loads and proves the language model in a folder; steps 3 to 5 above, without sharing."""
+    state = _file_state(model)
+    trusted = bool(settings["model_kwargs"].get("trust_remote_code", False))
+    with _verified(model, at_once=trusted):
+        checkpoint = Checkpoint.read(model.folder)
+        _require_trust(checkpoint, model, trusted=trusted, auto_model=AUTO_MODELS.get(settings["task"], "AutoModel"))
+        checkpoint.require_language_model()
+        generator = engines.open_generator(
+            checkpoint, name=model.name, manifest=model.manifest, **copy.deepcopy(settings)
+        )
+    return LoadedGenerator(model, checkpoint, settings, state, generator)
 
 
 def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str, Any]) -> LoadedEncoder:
@@ -143,13 +230,8 @@ def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str
     trusted = bool(model_kwargs.get("trust_remote_code", False))
     with _verified(model, at_once=trusted):  # code runs only after its hash was compared
         checkpoint = Checkpoint.read(model.folder)
-        checkpoint.require_encoder(
-            pooling=pooling,
-            trust_remote_code=trusted,
-            name=model.name if "/" in model.name else None,  # else it is a folder's
-            commits=model.manifest.commits if model.manifest else None,
-            bring="" if model.manifest and model.manifest.trust_remote_code else None,
-        )
+        _require_trust(checkpoint, model, trusted=trusted)
+        checkpoint.require_encoder(pooling=pooling)
         encoder = engines.open_encoder(
             checkpoint,
             name=model.name,
@@ -158,9 +240,20 @@ def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str
             manifest=model.manifest,
             backend=model_kwargs.get("backend", "torch"),
         )
-    loaded = LoadedEncoder(model, checkpoint, encoder, pooling, model_kwargs, state)
+    settings = {"pooling": pooling, "model_kwargs": model_kwargs}
+    loaded = LoadedEncoder(model, checkpoint, settings, state, encoder, pooling, model_kwargs)
     _compare_with_golden(loaded)
     return loaded
+
+
+def _require_trust(checkpoint: Checkpoint, model: LocalModel, *, trusted: bool, auto_model: str = "AutoModel") -> None:
+    checkpoint.require_trust(
+        trust_remote_code=trusted,
+        auto_model=auto_model,
+        name=model.name if "/" in model.name else None,  # else it is a folder's
+        commits=model.manifest.commits if model.manifest else None,
+        bring="" if model.manifest and model.manifest.trust_remote_code else None,
+    )
 
 
 @contextlib.contextmanager

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
     from langchain_localhf.checkpoint.code import CodeReference
 
+# What transformers loads a model as, for each task of a language model.
+AUTO_MODELS = {
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "image-text-to-text": "AutoModelForImageTextToText",
+    "summarization": "AutoModelForSeq2SeqLM",
+    "translation": "AutoModelForSeq2SeqLM",
+}
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 _TOKENIZER_FILES = (
@@ -139,6 +147,7 @@ class Checkpoint:
         self,
         *,
         trust_remote_code: bool = False,
+        auto_model: str = "AutoModel",
         name: str | None = None,
         commits: Mapping[str, str] | None = None,
         bring: str | None = None,
@@ -147,6 +156,7 @@ class Checkpoint:
 
         Args:
             trust_remote_code: Whether the user allows code from the repository to run.
+            auto_model: What the model is to be loaded as.
             name: The model's repository, for messages; its folder if None.
             commits: The commits of the repositories with its code, for messages; its own is `""`.
             bring: The command that brings the model here with its code, as `code.refusal` takes it.
@@ -156,7 +166,7 @@ class Checkpoint:
             CheckpointError: A file is damaged.
         """
         refuse_redirections(self.folder, self.transformer_folders)
-        needed = self.foreign_code()  # also with trust: a form that cannot be right is not trusted
+        needed = self.foreign_code(auto_model)  # also with trust: a form that cannot be right is not trusted
         if needed and not trust_remote_code:
             raise checkpoint_code.refusal(self.folder, needed, name=name, commits=commits, bring=bring)
         if self.foreign_activations and not trust_remote_code:
@@ -168,60 +178,48 @@ class Checkpoint:
             command = f"localhf pull --trust-remote-code {name}" if bring is None and name else bring
             raise UnsafeModelError(msg, hint=checkpoint_code.trust_hint(command))
 
-    def require_complete(
-        self,
-        *,
-        trust_remote_code: bool = False,
-        name: str | None = None,
-        commits: Mapping[str, str] | None = None,
-        bring: str | None = None,
-    ) -> None:
-        """Checks that these files make a complete, safe model, of whatever kind.
-
-        Args:
-            trust_remote_code: Whether the user allows code from the repository to run.
-            name: The model's repository, for messages; its folder if None.
-            commits: The commits of the repositories with its code, for messages; its own is `""`.
-            bring: The command that brings the model here with its code, as `code.refusal` takes it.
+    def require_complete(self) -> None:
+        """Checks that these files make a complete model, of whatever kind. Whose code they run is not looked at.
 
         Raises:
-            UnsafeModelError: Pickled weights, or code without trust.
+            UnsafeModelError: The weights are pickled.
             IncompleteModelError: Files are missing.
             CheckpointError: A file is damaged.
             UnsupportedModelError: The weights are those of an adapter only.
         """
         self._refuse_pickle()
-        self.require_trust(trust_remote_code=trust_remote_code, name=name, commits=commits, bring=bring)
         self._require_module_files()
         for folder in self.transformer_folders:
             self._require_transformer_files(folder)
 
-    def require_encoder(
-        self,
-        *,
-        pooling: str | None = None,
-        trust_remote_code: bool = False,
-        name: str | None = None,
-        commits: Mapping[str, str] | None = None,
-        bring: str | None = None,
-    ) -> None:
-        """Checks that these files make a complete, safe embedding model.
+    def require_encoder(self, *, pooling: str | None = None) -> None:
+        """Checks that these files make a complete embedding model. Whose code they run is not looked at.
 
         Args:
             pooling: The pooling that the user states for a plain transformer checkpoint.
-            trust_remote_code: Whether the user allows code from the repository to run.
-            name: The model's repository, for messages; its folder if None.
-            commits: The commits of the repositories with its code, for messages; its own is `""`.
-            bring: The command that brings the model here with its code, as `code.refusal` takes it.
 
         Raises:
             IncompleteModelError: Files are missing, or nothing states the pooling.
-            UnsafeModelError: Pickled weights, or code without trust.
+            UnsafeModelError: The weights are pickled.
             CheckpointError: A file is damaged.
             UnsupportedModelError: This is not an embedding model, or its pooling is not known.
         """
         self._require_kind(pooling)
-        self.require_complete(trust_remote_code=trust_remote_code, name=name, commits=commits, bring=bring)
+        self.require_complete()
+
+    def require_language_model(self) -> None:
+        """Checks that these files make a complete language model. Whose code they run is not looked at.
+
+        Raises:
+            IncompleteModelError: Files are missing.
+            UnsafeModelError: The weights are pickled.
+            CheckpointError: A file is damaged.
+            UnsupportedModelError: This is an embedding model, or the weights are those of an adapter only.
+        """
+        if self.modules:
+            msg = f"{self.folder} is an embedding model (it has a modules.json), and writes no text"
+            raise UnsupportedModelError(msg, hint="use HuggingFaceEmbeddings for it")
+        self.require_complete()
 
     def _refuse_pickle(self) -> None:
         pickled = model_files.pickled_only(self.files)

@@ -9,7 +9,7 @@ from langchain_localhf.errors import EngineNotInstalledError, UnsupportedModelEr
 
 if TYPE_CHECKING:
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
-    from langchain_localhf.engines.base import Encoder
+    from langchain_localhf.engines.base import Encoder, Generator
     from langchain_localhf.store.manifest import Manifest
 
 # The engine of each value of `model_kwargs["backend"]`, and the package that shows whether its extra is installed.
@@ -37,12 +37,64 @@ def open_encoder(
         EngineNotInstalledError: Its extra is not installed.
         UninitializedWeightsError: The model would not run with the checkpoint's own weights.
     """
+    _require(backend)
+    from langchain_localhf.engines.torch.encoder import TorchEncoder  # noqa: PLC0415 - the framework loads on first use
+
+    return TorchEncoder(checkpoint, name=name, pooling=pooling, model_kwargs=model_kwargs, manifest=manifest)
+
+
+def open_generator(  # noqa: PLR0913 - what a user can say about a model
+    checkpoint: Checkpoint,
+    *,
+    task: str,
+    name: str,
+    device: int | str | None,
+    device_map: str | dict[str, Any] | None,
+    batch_size: int | None,
+    model_kwargs: dict[str, Any],
+    manifest: Manifest | None = None,
+    backend: str = "torch",
+) -> Generator:
+    """Loads a language model with the engine for `backend`.
+
+    Raises:
+        UnsupportedModelError: There is no such engine, or the model is for another task.
+        EngineNotInstalledError: Its extra is not installed.
+        UninitializedWeightsError: The model would not run with the checkpoint's own weights.
+    """
+    _require(backend)
+    from langchain_localhf.engines.torch.generator import TorchGenerator  # noqa: PLC0415 - the framework loads on first use
+    from langchain_localhf.engines.torch.language_model import load_language_model  # noqa: PLC0415 - as above
+
+    model = load_language_model(
+        checkpoint,
+        task=task,
+        name=name,
+        device=device,
+        device_map=device_map,
+        model_kwargs=model_kwargs,
+        manifest=manifest,
+    )
+    return TorchGenerator(model, batch_size=batch_size)
+
+
+def adopt_pipeline(pipeline: object, *, batch_size: int | None) -> Generator:
+    """A generator with the model of a user's own transformers pipeline.
+
+    Raises:
+        UnsupportedModelError: The pipeline does not generate text.
+    """
+    _require("torch")
+    from langchain_localhf.engines.torch.generator import TorchGenerator  # noqa: PLC0415 - the framework loads on first use
+    from langchain_localhf.engines.torch.language_model import adopt  # noqa: PLC0415 - as above
+
+    return TorchGenerator(adopt(pipeline), batch_size=batch_size)
+
+
+def _require(backend: str) -> None:
     if backend not in _EXTRAS:
         msg = f"there is no engine for backend={backend!r}"
         raise UnsupportedModelError(msg, hint=f"use one of {', '.join(_EXTRAS)}")
     if not installed(backend):
         msg = f"the {backend} engine is not installed"
         raise EngineNotInstalledError(msg, hint=f'pip install "langchain-localhf[{backend}]"')
-    from langchain_localhf.engines.torch.encoder import TorchEncoder  # noqa: PLC0415 - the framework loads on first use
-
-    return TorchEncoder(checkpoint, name=name, pooling=pooling, model_kwargs=model_kwargs, manifest=manifest)

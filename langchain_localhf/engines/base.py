@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from langchain_localhf.engines.generation.generation import Generation
+    from langchain_localhf.engines.generation.reply import ReplyReader
+    from langchain_localhf.engines.generation.request import Prompt, Request
+
 InputKind = Literal["query", "document"]
 
 # Two plain texts of different lengths: enough to run every part of a model, cheap enough for every load.
@@ -63,3 +67,90 @@ class Encoder(Protocol):
 
     def close(self) -> None:
         """Stops the processes that `multi_process` started; they start again when they are needed."""
+
+
+class Generator(Protocol):
+    """Continues or answers prompts. Safe to call from many threads at once."""
+
+    @property
+    def context_window(self) -> int | None:
+        """How many tokens the model can look at. None if there is no limit."""
+
+    @property
+    def continues_prompt(self) -> bool:
+        """Whether an answer continues its prompt, in the same window, or is a text of its own (encoder-decoder)."""
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether a prompt may hold images."""
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, in the checkpoint's own word, such as `qwen2`."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that writes conversations as prompts; None for a model that is no chat model."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of the settings of the engine's own that a request may have, such as `temperature`."""
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The settings that the checkpoint brings in its `generation_config.json`; also others than `options`."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of the libraries that run the model."""
+
+    def read_prompt(self, text: str, *, images: Sequence[bytes] = (), special_tokens: bool = True) -> Prompt:
+        """Tokenizes a prompt.
+
+        Args:
+            text: The text; not empty.
+            images: PNG, JPEG, ..., one for each place in the text that stands for an image.
+            special_tokens: Whether to add those that the tokenizer puts around a text; a chat template has its own.
+
+        Raises:
+            InputError: The text gives no token, or the images do not fit to it or cannot be read.
+            UnsupportedModelError: There are images, and the model reads none.
+        """
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text alone, without special ones."""
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token alone; not whole characters for some."""
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Writes a conversation as the prompt for its next message, with the model's own chat template.
+
+        Args:
+            messages: As chat templates take them: `{"role": ..., "content": ...}`.
+            tools: The functions that the model may call, in OpenAI's form.
+            variables: What this template takes beside them, such as `enable_thinking`.
+
+        Raises:
+            UnsupportedModelError: The model has no chat template.
+            InputError: The template refuses the conversation; the message says why.
+        """
+
+    def reply_reader(self, prompt: str, *, tools: Sequence[Mapping[str, Any]] = ()) -> ReplyReader | None:
+        """Reads the reply to a rendered chat as the tokenizer's own description says; None if it has none."""
+
+    def submit(self, requests: Sequence[Request]) -> list[Generation]:
+        """Starts answers, as soon as the model is free, several at once where that pays.
+
+        Raises:
+            InputError: The options contradict each other, or a constraint cannot be met.
+
+        Returns:
+            One for each request, in their order.
+        """

@@ -39,9 +39,10 @@ def admit(store: ModelStore, staged: Path, manifest: Manifest) -> LocalModel:
     """
     with _discarded_if_refused(staged):
         checkpoint = Checkpoint.read(staged)
-        checkpoint.require_complete(
+        checkpoint.require_trust(
             trust_remote_code=manifest.trust_remote_code, name=manifest.name, commits=manifest.commits
         )
+        checkpoint.require_complete()
         code = [path for path in checkpoint.files if model_files.is_code(path)]  # there only if it is trusted
         files = describe(staged, [*model_files.needed(checkpoint.files), *code])
         if manifest.files and files != manifest.files:

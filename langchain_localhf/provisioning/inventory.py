@@ -48,7 +48,8 @@ def add(path: str | Path, name: str, *, trust_remote_code: bool = False) -> Loca
     checkpoint, listed = Checkpoint.read(source), Manifest.read(source)
     bring = f"localhf add {path} --as {name} --trust-remote-code"
     commits = listed.commits if listed else None
-    checkpoint.require_complete(trust_remote_code=trust_remote_code, commits=commits, bring=bring)
+    checkpoint.require_trust(trust_remote_code=trust_remote_code, commits=commits, bring=bring)
+    checkpoint.require_complete()
     if listed is not None and (differences := compare(source, listed)):
         raise differences.as_error(listed)
     places = {found: source / found for found in model_files.needed(checkpoint.files)}

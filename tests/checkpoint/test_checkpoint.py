@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _check(folder: Path, **settings: Any) -> Checkpoint:
+def _check(folder: Path, *, trust_remote_code: bool = False, **settings: Any) -> Checkpoint:
     checkpoint = Checkpoint.read(folder)
+    checkpoint.require_trust(trust_remote_code=trust_remote_code)
     checkpoint.require_encoder(**settings)
     return checkpoint
 

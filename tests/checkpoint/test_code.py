@@ -58,7 +58,7 @@ class TestReferences:
         """Whoever names a class is asked about, in whatever file: without trust, the model is refused."""
         _write(tiny / name, auto_map={"AutoTokenizer": "org/evil--tokenization.T"})
         with pytest.raises(UnsafeModelError, match=rf"tokenization\.T of org/evil \(named in {name}\)"):
-            Checkpoint.read(tiny).require_encoder()
+            Checkpoint.read(tiny).require_trust()
 
     def test_a_part_of_a_composite_model(self, tiny: Path) -> None:
         """Its configuration lies inside another one."""
@@ -77,13 +77,13 @@ class TestReferences:
         """A path could lead anywhere on this machine; trust in a repository does not cover that."""
         edit_json(tiny / "config.json", auto_map={"AutoModel": text})
         with pytest.raises(UnsafeModelError, match="neither in its repository nor in another"):
-            Checkpoint.read(tiny).require_encoder(trust_remote_code=trusted)
+            Checkpoint.read(tiny).require_trust(trust_remote_code=trusted)
 
     def test_heads_for_other_tasks(self, tiny: Path) -> None:
         """An encoder has no use for the class of a masked language model, and nobody is asked about it."""
         edit_json(tiny / "config.json", auto_map={"AutoModelForMaskedLM": "m.M", "TFAutoModel": "m.T"})
         checkpoint = Checkpoint.read(tiny)
-        checkpoint.require_encoder()
+        checkpoint.require_trust()
         assert (len(checkpoint.code), checkpoint.foreign_code()) == (2, ())
         assert [str(found) for found in checkpoint.foreign_code("AutoModelForMaskedLM")] == ["m.M"]
 
@@ -141,7 +141,7 @@ class TestRedirections:
         """With trust in the model's code, too: none of this is the model's code."""
         _write(tiny / name, **content)
         with pytest.raises(UnsafeModelError, match=name):
-            Checkpoint.read(tiny).require_encoder(trust_remote_code=trusted)
+            Checkpoint.read(tiny).require_trust(trust_remote_code=trusted)
 
     @pytest.mark.parametrize(
         "content",
@@ -155,7 +155,7 @@ class TestRedirections:
     def test_not_refused(self, tiny: Path, content: dict[str, Any]) -> None:
         """What configurations say in all innocence."""
         _write(tiny / "config.json", **content)
-        Checkpoint.read(tiny).require_encoder()
+        Checkpoint.read(tiny).require_trust()
 
 
 class TestMissingFiles:

@@ -20,9 +20,10 @@ from langchain_localhf.checkpoint.fingerprint import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
 from langchain_localhf.engines.torch.accounting import foreign_parts
 from langchain_localhf.engines.torch.batching import batches
+from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
-from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsafeModelError, UnsupportedModelError
+from langchain_localhf.errors import CheckpointError, UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class TorchEncoder:
         self._lock = threading.RLock()
         self._pool: dict[Any, Any] | None = None
         self._document_prompt_name = document_prompt_name(checkpoint, model_kwargs)
-        _check_device(model_kwargs.get("device"))
-        _refuse_pickle(model_kwargs)
+        check_device(model_kwargs.get("device"))
+        refuse_pickle(model_kwargs.get("model_kwargs") or {})
         code = code_for(checkpoint, trusted=bool(model_kwargs.get("trust_remote_code")), name=name, manifest=manifest)
         with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
             self._model = _load(checkpoint, pooling, model_kwargs | {"trust_remote_code": code is not None})
@@ -203,28 +204,6 @@ def _with_pooling(checkpoint: Checkpoint, pooling: str, settings: dict[str, Any]
     settings["prompts"] = {**checkpoint.prompts, **(settings.get("prompts") or {})}
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
     return SentenceTransformer(modules=modules, **settings)
-
-
-def _refuse_pickle(model_kwargs: Mapping[str, Any]) -> None:
-    if (model_kwargs.get("model_kwargs") or {}).get("use_safetensors") is False:
-        msg = "use_safetensors=False would read weights as pickle, which can run code when it is read"
-        raise UnsafeModelError(msg, hint="leave use_safetensors out")
-
-
-def _check_device(device: object) -> None:
-    if device is None:
-        return
-    try:
-        wanted = torch.device(device)  # type: ignore[call-overload]
-    except (RuntimeError, TypeError) as error:
-        msg = f"{device!r} is no device: {error}"
-        raise DeviceUnavailableError(msg, hint='use "cpu", "cuda", "cuda:0" or "mps"') from error
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        msg = f"there is no device {device!r} on this machine; torch sees {torch.cuda.device_count()} CUDA devices"
-        raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
-    if wanted.type == "mps" and not torch.backends.mps.is_available():
-        msg = f"there is no device {device!r} on this machine"
-        raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
 
 
 def _as_matrix(vectors: object) -> NDArray[np.number[Any]]:

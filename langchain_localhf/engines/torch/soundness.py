@@ -138,6 +138,48 @@ def prove(
         IncompleteModelError: The tokenizer knows too few words for this model.
         CheckpointError: A weight or a vector is not a finite number, or the tokenizer knows too many words.
     """
+    fresh = _require_own_weights(model, report, checkpoint)
+    for part in model.modules():
+        if isinstance(part, Transformer):
+            _check_tokenizer(cast("PreTrainedTokenizerBase", part.tokenizer), part.model, checkpoint)
+    vectors = probe()
+    if not np.isfinite(vectors).all():
+        msg = f"{checkpoint.folder} gives vectors that are not finite numbers"
+        raise CheckpointError(msg, hint="pull or copy the model again; if it is in half precision, load it in float32")
+    if fresh and (unreached(model, fresh, probe) or _depends_on(probe, fresh, vectors)):
+        raise _refusal(checkpoint, missing=fresh, mismatched=(), unexpected=())
+    return Proof(tuple(sorted(fresh)), vectors)
+
+
+def prove_language_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: LoadingReport, checkpoint: Checkpoint
+) -> None:
+    """Proves a freshly loaded language model sound: every one of its weights matters, so none may be fresh.
+
+    Args:
+        model: The model, on its device.
+        tokenizer: Its tokenizer.
+        report: What `recorded_loading` collected.
+        checkpoint: The files it was loaded from.
+
+    Raises:
+        UninitializedWeightsError: Weights are missing, of another shape, or left over.
+        IncompleteModelError: The tokenizer knows too few words for this model.
+        CheckpointError: A weight is not a finite number, or the tokenizer knows too many words.
+    """
+    fresh = _require_own_weights(model, report, checkpoint)
+    if fresh:
+        raise _refusal(checkpoint, missing=fresh, mismatched=(), unexpected=())
+    _check_tokenizer(tokenizer, model, checkpoint)
+
+
+def _require_own_weights(model: nn.Module, report: LoadingReport, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Checks that a model has the checkpoint's weights, unaltered, and gives those that the checkpoint does not hold.
+
+    Raises:
+        UninitializedWeightsError: Weights are of another shape, or left over.
+        CheckpointError: A weight is not a finite number.
+    """
     inner_models = list(transformers_models(model))
     fresh = {name: tensor for prefix, inner in inner_models for name, tensor in _fresh(prefix, inner).items()}
     left_over = {name for _, inner in inner_models for name in _left_over(inner, report.unexpected)}
@@ -152,16 +194,7 @@ def prove(
     if mismatched or left_over:
         raise _refusal(checkpoint, missing=fresh, mismatched=mismatched, unexpected=left_over)
     _check_finite_weights(model, checkpoint)
-    for part in model.modules():
-        if isinstance(part, Transformer):
-            _check_tokenizer(part, checkpoint)
-    vectors = probe()
-    if not np.isfinite(vectors).all():
-        msg = f"{checkpoint.folder} gives vectors that are not finite numbers"
-        raise CheckpointError(msg, hint="pull or copy the model again; if it is in half precision, load it in float32")
-    if fresh and (unreached(model, fresh, probe) or _depends_on(probe, fresh, vectors)):
-        raise _refusal(checkpoint, missing=fresh, mismatched=(), unexpected=())
-    return Proof(tuple(sorted(fresh)), vectors)
+    return fresh
 
 
 def _fresh(prefix: str, model: PreTrainedModel) -> dict[str, Tensor]:
@@ -205,10 +238,9 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.detach().sum(dtype=torch.float32)) or torch.isfinite(tensor.float()).all())
 
 
-def _check_tokenizer(transformer: Transformer, checkpoint: Checkpoint) -> None:
-    tokenizer = cast("PreTrainedTokenizerBase", transformer.tokenizer)
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: nn.Module, checkpoint: Checkpoint) -> None:
     try:
-        rows = int(cast("Tensor", transformer.model.get_input_embeddings().weight).shape[0])
+        rows = int(cast("Tensor", model.get_input_embeddings().weight).shape[0])  # type: ignore[operator]
     except (NotImplementedError, AttributeError):  # some model classes, such as vision towers, have none
         return
     words = len(tokenizer)

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 def _open(folder: Path, pooling: str | None = None, **model_kwargs: Any) -> TorchEncoder:
     checkpoint = Checkpoint.read(folder)
-    checkpoint.require_encoder(pooling=pooling, trust_remote_code=model_kwargs.get("trust_remote_code", False))
+    checkpoint.require_trust(trust_remote_code=model_kwargs.get("trust_remote_code", False))
+    checkpoint.require_encoder(pooling=pooling)
     return TorchEncoder(checkpoint, name="tiny", pooling=pooling, model_kwargs={"device": "cpu", **model_kwargs})
 
 

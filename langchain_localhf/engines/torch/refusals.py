@@ -1,0 +1,44 @@
+"""What users ask of a model that is refused before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from langchain_localhf.errors import DeviceUnavailableError, UnsafeModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def refuse_pickle(model_kwargs: Mapping[str, Any]) -> None:
+    """Refuses what would make `from_pretrained` read weights as pickle.
+
+    Raises:
+        UnsafeModelError: It would.
+    """
+    if model_kwargs.get("use_safetensors") is False:
+        msg = "use_safetensors=False would read weights as pickle, which can run code when it is read"
+        raise UnsafeModelError(msg, hint="leave use_safetensors out")
+
+
+def check_device(device: object) -> None:
+    """Checks that a device is on this machine; None is any.
+
+    Raises:
+        DeviceUnavailableError: It is not.
+    """
+    if device is None:
+        return
+    try:
+        wanted = torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError) as error:
+        msg = f"{device!r} is no device: {error}"
+        raise DeviceUnavailableError(msg, hint='use "cpu", "cuda", "cuda:0" or "mps"') from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        msg = f"there is no device {device!r} on this machine; torch sees {torch.cuda.device_count()} CUDA devices"
+        raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        msg = f"there is no device {device!r} on this machine"
+        raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
