@@ -81,20 +81,28 @@ class Turn:
         prompt = generator.read_prompt(rendered, images=images, special_tokens=False)
         reply_format = format_for(generator.model_type, variables.get("chat_template") or generator.chat_template)
         constraint = _constraint(call, functions, reply_format, rendered)
-        readers = [_reader(generator, reply_format, rendered, functions) for _ in range(settings.n)]
-        markers = {*reply_format.markers, *getattr(readers[0], "markers", ())}
+        if constraint is not None and constraint.free_text and generator.reply_reader(rendered) is not None:
+            constraint = None  # the tokenizer says in which form calls stand in a text, and the table might not agree
+        # A form that is demanded is one of the table's.
+        by_table = constraint is not None and bool(functions)
+        readers = [_reader(generator, reply_format, rendered, functions, by_table=by_table) for _ in range(settings.n)]
         requests = [
-            settings.request(generator, prompt, sample=sample, constraint=constraint, markers=sorted(markers))
+            settings.request(generator, prompt, sample=sample, constraint=constraint, markers=readers[0].markers)
             for sample in range(settings.n)
         ]
         return cls(tuple(requests), tuple(readers), one_call=call.get("parallel_tool_calls") is False)
 
 
 def _reader(
-    generator: Generator, reply_format: ReplyFormat, rendered: str, functions: Sequence[Mapping[str, Any]]
+    generator: Generator,
+    reply_format: ReplyFormat,
+    rendered: str,
+    functions: Sequence[Mapping[str, Any]],
+    *,
+    by_table: bool,
 ) -> ReplyReader:
-    """What reads a reply: by the tokenizer's own description, where it has one."""
-    own = generator.reply_reader(rendered, tools=functions)
+    """What reads a reply: by the tokenizer's own description, where it has one and it applies."""
+    own = None if by_table else generator.reply_reader(rendered, tools=functions)
     return own or reply_format.reader(prompt=rendered, tools=functions)
 
 

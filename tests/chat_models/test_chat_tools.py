@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.tools import tool
 from support import language_models
+from support.checkpoints import edit_json
 
 from langchain_localhf.chat_models import ChatHuggingFace
+from langchain_localhf.engines.generation.reply import Content, Reasoning, ToolCall
 from langchain_localhf.engines.generation.request import Constraint, Tag
+from langchain_localhf.engines.torch.responses import available
 from langchain_localhf.errors import InputError
 from langchain_localhf.llms import HuggingFacePipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from langchain_core.messages import AIMessage, AIMessageChunk
 
@@ -187,3 +191,47 @@ def test_a_call_or_a_structured_answer_where_both_are_possible(chat: ChatHugging
             assert json.loads(str(message.content)).keys() == {"sum"}
     demanded = chat.bind_tools([add], tool_choice="any", response_format=wanted).invoke("Hello")
     assert calls(demanded)
+
+
+@pytest.fixture
+def describing(tmp_path: Path) -> ChatHuggingFace:
+    """A chat with a model whose tokenizer says how its replies are to be read."""
+    if not available():
+        pytest.skip("this transformers knows no response_template")
+    folder = language_models.copy("qwen2", tmp_path / "describing")
+    template = {
+        "start_anchor": "<|im_start|>assistant\n",
+        "fields": {
+            "reasoning_content": {"open": "(", "close": ")"},
+            "tool_calls": {
+                "open": "[",
+                "close": "]",
+                "repeats": True,
+                "content": "json",
+                "transform": {"type": "function", "function": "{content}"},
+            },
+            "content": {"close": "<|im_end|>"},
+        },
+    }
+    edit_json(folder / "tokenizer_config.json", response_template=template)
+    return ChatHuggingFace.from_model_id(str(folder), max_tokens=100)
+
+
+def test_a_reply_is_read_as_its_tokenizer_says(describing: ChatHuggingFace) -> None:
+    """Its own description goes before the table of families."""
+    written = '(Two numbers.)Well. [{"name": "add", "arguments": {"a": 1, "b": 2}}]'
+    chat = dictated(describing, written[:20], json.loads('{"x": 0}'))
+    reader = chat.llm.generator.reply_reader("", tools=())
+    assert reader is not None
+    parts = [*reader.feed(written), *reader.finish()]
+    assert parts == [Reasoning("Two numbers."), Content("Well."), ToolCall("add", '{"a": 1, "b": 2}')]
+    answer = chat.invoke("Add.")
+    assert answer.additional_kwargs["reasoning_content"] == "Two numbers."
+    assert answer.text.startswith("Well.")
+
+
+def test_a_demanded_call_is_read_in_the_form_that_is_demanded(describing: ChatHuggingFace) -> None:
+    """Whatever the tokenizer says of calls that come by themselves."""
+    answer = describing.bind_tools([add], tool_choice="any").invoke("Add.")
+    assert [name for name, _ in calls(answer)] == ["add"]
+    assert describing.bind_tools([add]).invoke("Add.", max_tokens=10).invalid_tool_calls == []

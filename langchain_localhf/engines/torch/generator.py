@@ -16,7 +16,7 @@ from langchain_localhf.engines.torch.decoding import WARPER_NAMES, Abandoning, C
 from langchain_localhf.engines.torch.grammar import Grammars
 from langchain_localhf.engines.torch.prompts import PromptReader
 from langchain_localhf.engines.torch.queue import GenerationQueue, options_key
-from langchain_localhf.engines.torch.responses import TemplateReader
+from langchain_localhf.engines.torch.responses import TemplateReader, available
 from langchain_localhf.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class TorchGenerator:
     def reply_reader(self, prompt: str, *, tools: Sequence[Mapping[str, Any]] = ()) -> ReplyReader | None:
         """Reads a reply as the tokenizer's own description says; see `Generator.reply_reader`."""
         template = getattr(self._tokenizer, "response_template", None)
-        return TemplateReader(template, prompt=prompt, tools=tools) if template else None
+        return TemplateReader(template, prompt=prompt, tools=tools) if template and available() else None
 
     def submit(self, requests: Sequence[Request]) -> list[Generation]:
         """Starts answers; see `Generator.submit`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from langchain_localhf.engines.generation.reply import BrokenToolCall, Content, 
 from langchain_localhf.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from langchain_localhf.engines.generation.reply import ReplyPart
 
@@ -66,7 +67,7 @@ class TemplateReader:
     def feed(self, text: str) -> list[ReplyPart]:
         """Takes the next piece of text, and gives what is now certain."""
         # One by one: an error costs all that the parser would have given with it, and so nothing but the call.
-        return [part for character in text for part in self._feed(character)]
+        return _together(part for character in text for part in self._feed(character))
 
     def finish(self) -> list[ReplyPart]:
         """Gives the rest, when no text comes any more."""
@@ -156,3 +157,15 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)
+
+
+def _together(parts: Iterable[ReplyPart]) -> list[ReplyPart]:
+    """The same parts, with neighbours of one kind of text as one."""
+    joined: list[ReplyPart] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(part, Content | Reasoning) and type(part) is type(last):
+            joined[-1] = replace(part, text=last.text + part.text)
+        else:
+            joined.append(part)
+    return joined

@@ -217,7 +217,8 @@ def _left_over(model: PreTrainedModel, unexpected: set[str]) -> list[str]:
     A head that the model lacks altogether, as `cls.predictions` of a checkpoint trained with one, is no such case.
     """
     prefix = f"{model.base_model_prefix}."
-    parts = {name for name, _ in model.named_children()}
+    base = getattr(model, model.base_model_prefix, model)  # the part below the head
+    parts = {name for module in (model, base) for name, _ in module.named_children()}
     return [
         name
         for name in unexpected
