@@ -1,11 +1,9 @@
-"""Every row of `docs/differences.md`, shown on both sides where that needs no network."""
+"""Every difference of `HuggingFaceEmbeddings`, shown on both sides where that needs no network."""
 
 from __future__ import annotations
 
 import pickle
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import langchain_huggingface
 import numpy as np
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 from sentence_transformers import SentenceTransformer
 from support import checkpoints
 from support.spies import watch
+from support.tables import Table
 
 from langchain_localhf import HuggingFaceEmbeddings
 from langchain_localhf.errors import (
@@ -29,20 +28,9 @@ from langchain_localhf.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "differences.md"
-TESTED: list[str] = []
-Test = TypeVar("Test")
-
-
-def row(what: str) -> Callable[[Test], Test]:
-    """Says which row of the page a test proves."""
-
-    def remember(test: Test) -> Test:
-        TESTED.append(what)
-        return test
-
-    return remember
+TABLE = Table("differences.md", "HuggingFaceEmbeddings")
 
 
 def ours(folder: Path, **fields: Any) -> HuggingFaceEmbeddings:
@@ -67,18 +55,17 @@ def close_to(first: Any, second: Any) -> bool:
 
 def test_each_row_has_one_test() -> None:
     """The page and this module list the same differences, in the same order, each once."""
-    rows = re.findall(r"^\| (.+?) \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert rows[1:] == TESTED
+    TABLE.check()
 
 
-@row("a model that is not on this machine")
+@TABLE.row("a model that is not on this machine")
 def test_missing_model() -> None:
     """Nothing is downloaded; the guard on the network proves it."""
     with pytest.raises(ModelNotFoundError, match=r"(?s)Looked in:.*hint:.*localhf pull org/missing"):
         HuggingFaceEmbeddings(model_name="org/missing")
 
 
-@row("a path with a typing error")
+@TABLE.row("a path with a typing error")
 def test_typo(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path that is not there is an error that names the nearest folder."""
     monkeypatch.chdir(tiny.parent)
@@ -86,7 +73,7 @@ def test_typo(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         HuggingFaceEmbeddings(model_name="./tny")
 
 
-@row("the revision")
+@TABLE.row("the revision")
 def test_revision(tiny: Path, tmp_path: Path) -> None:
     """A name with `@revision` means what `model_kwargs["revision"]` means."""
     repository = tmp_path / "models--org--tiny"
@@ -102,7 +89,7 @@ def test_revision(tiny: Path, tmp_path: Path) -> None:
     assert by_name.embed_query("a city") == by_setting.embed_query("a city")
 
 
-@row("weights that the checkpoint lacks")
+@TABLE.row("weights that the checkpoint lacks")
 def test_fresh_weights(tiny: Path) -> None:
     """There, two objects give two vectors for one text; here there is none of them."""
     lost = "encoder.layer.1.output.dense.weight"
@@ -113,7 +100,7 @@ def test_fresh_weights(tiny: Path) -> None:
     assert any(lost in name for name in caught.value.missing)
 
 
-@row("weights as a Python pickle")
+@TABLE.row("weights as a Python pickle")
 def test_pickle_weights(tiny: Path) -> None:
     """A pickle is refused before anything reads it."""
     (tiny / "model.safetensors").unlink()
@@ -122,7 +109,7 @@ def test_pickle_weights(tiny: Path) -> None:
         ours(tiny)
 
 
-@row("a model without `modules.json`")
+@TABLE.row("a model without `modules.json`")
 def test_pooling(tmp_path: Path) -> None:
     """There it is silently mean pooling; here the user states it."""
     folder = checkpoints.plain(tmp_path / "plain")
@@ -131,7 +118,7 @@ def test_pooling(tmp_path: Path) -> None:
     assert close_to(theirs(folder).embed_query("a city"), ours(folder, pooling="mean").embed_query("a city"))
 
 
-@row("prompts that the model was saved with")
+@TABLE.row("prompts that the model was saved with")
 def test_saved_prompts(tmp_path: Path) -> None:
     """There both kinds of texts go in bare; here each gets its prompt."""
     folder = checkpoints.sentence_transformer(tmp_path / "model", prompts={"query": "one: ", "document": "two: "})
@@ -142,7 +129,7 @@ def test_saved_prompts(tmp_path: Path) -> None:
     assert close_to(ours(folder).embed_documents(["a city"]), [document])
 
 
-@row("a document prompt that was saved as `passage` or `corpus`")
+@TABLE.row("a document prompt that was saved as `passage` or `corpus`")
 def test_saved_passage_prompt(tmp_path: Path) -> None:
     """There, and in sentence-transformers' own `encode_document`, it does not apply; here it does."""
     folder = checkpoints.sentence_transformer(tmp_path / "model", prompts={"passage": "two: "})
@@ -152,7 +139,7 @@ def test_saved_passage_prompt(tmp_path: Path) -> None:
     assert close_to(ours(folder).embed_documents(["a city"]), [document])
 
 
-@row("newlines in a text")
+@TABLE.row("newlines in a text")
 def test_newlines(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There the model never sees them."""
     made = [make(tiny) for make in (theirs, ours)]
@@ -162,7 +149,7 @@ def test_newlines(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls.inputs == ["a city", "a\ncity"]
 
 
-@row("`query_encode_kwargs`")
+@TABLE.row("`query_encode_kwargs`")
 def test_query_encode_kwargs(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There a setting for queries takes away the others."""
     fields = {"encode_kwargs": {"normalize_embeddings": True}, "query_encode_kwargs": {"batch_size": 1}}
@@ -173,7 +160,7 @@ def test_query_encode_kwargs(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [call.get("normalize_embeddings", False) for call in calls.settings] == [False, True]
 
 
-@row("`query_instruction`, `embed_instruction`")
+@TABLE.row("`query_instruction`, `embed_instruction`")
 def test_instructions(tiny: Path) -> None:
     """Instructions are prompts of the user's own."""
     fields = {"query_instruction": "one: ", "embed_instruction": "two: "}
@@ -208,7 +195,7 @@ def _without_pool(encode: Callable[..., Any]) -> Callable[..., Any]:
     return encode_here
 
 
-@row("`multi_process` and `encode_kwargs`")
+@TABLE.row("`multi_process` and `encode_kwargs`")
 @pytest.mark.filterwarnings("ignore:The `encode_multi_process` method has been deprecated")
 def test_multi_process_settings(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There the vectors come back in full length, as if nothing had been set."""
@@ -218,7 +205,7 @@ def test_multi_process_settings(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert lengths == [checkpoints.DIMENSION, 8]
 
 
-@row("the pool of `multi_process`")
+@TABLE.row("the pool of `multi_process`")
 @pytest.mark.filterwarnings("ignore:The `encode_multi_process` method has been deprecated")
 def test_one_pool(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There each call starts a pool and stops it; here it stops with `close()`."""
@@ -233,7 +220,7 @@ def test_one_pool(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pools.events == ["start", "stop"]
 
 
-@row("texts in a batch, if `batch_size` is not set")
+@TABLE.row("texts in a batch, if `batch_size` is not set")
 def test_batches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There a long text shares its batch with 31 others, whatever their length."""
     made = [make(tiny) for make in (theirs, ours)]
@@ -246,7 +233,7 @@ def test_batches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [settings["batch_size"] for settings in rest] == [32, 32]  # of 64 tokens each
 
 
-@row("`precision` `int8` and `uint8`")
+@TABLE.row("`precision` `int8` and `uint8`")
 @pytest.mark.filterwarnings("ignore")
 def test_batch_dependent_precision(tiny: Path) -> None:
     """There a text's vector depends on its neighbours."""
@@ -257,7 +244,7 @@ def test_batch_dependent_precision(tiny: Path) -> None:
         ours(tiny, **fields)
 
 
-@row("`precision` `binary` and `ubinary`")
+@TABLE.row("`precision` `binary` and `ubinary`")
 def test_binary_precision(tiny: Path) -> None:
     """The numbers are the same, the types are not."""
     fields = {"encode_kwargs": {"precision": "ubinary"}}
@@ -266,7 +253,7 @@ def test_binary_precision(tiny: Path) -> None:
     assert (type(there[0]), type(here[0])) == (int, float)
 
 
-@row("a text that stands in a batch twice")
+@TABLE.row("a text that stands in a batch twice")
 def test_duplicates(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The vectors come back in each place all the same."""
     made = [make(tiny) for make in (theirs, ours)]
@@ -276,7 +263,7 @@ def test_duplicates(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert close_to(there, here)
 
 
-@row("two objects with equal settings")
+@TABLE.row("two objects with equal settings")
 def test_shared_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There each object has a model of its own."""
     calls = watch(monkeypatch, "__init__")
@@ -286,7 +273,7 @@ def test_shared_model(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (len(calls.settings), len(made)) == (loads, 2)
 
 
-@row("`show_progress_bar` in `encode_kwargs`")
+@TABLE.row("`show_progress_bar` in `encode_kwargs`")
 def test_progress_bar_setting(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It shows a bar without `show_progress`."""
     fields = {"encode_kwargs": {"show_progress_bar": True}}
@@ -298,7 +285,7 @@ def test_progress_bar_setting(tiny: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert "100%" in capfd.readouterr().err
 
 
-@row("a string in place of the list of texts")
+@TABLE.row("a string in place of the list of texts")
 def test_string_for_list(tiny: Path) -> None:
     """There a string gives a vector for each of its letters."""
     assert len(theirs(tiny).embed_documents("city")) == 4  # type: ignore[arg-type]
@@ -306,7 +293,7 @@ def test_string_for_list(tiny: Path) -> None:
         ours(tiny).embed_documents("city")
 
 
-@row("an item that is no text")
+@TABLE.row("an item that is no text")
 def test_no_text(tiny: Path) -> None:
     """The error names the item."""
     with pytest.raises(AttributeError):
@@ -315,7 +302,7 @@ def test_no_text(tiny: Path) -> None:
         ours(tiny).embed_documents(["a city", None])  # type: ignore[list-item]
 
 
-@row("a vector with a NaN")
+@TABLE.row("a vector with a NaN")
 def test_nan(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There it would be stored."""
     made = [make(tiny) for make in (theirs, ours)]
@@ -327,7 +314,7 @@ def test_nan(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         made[1].embed_query("a city")
 
 
-@row("the model's fields after construction")
+@TABLE.row("the model's fields after construction")
 def test_frozen_fields(tiny: Path) -> None:
     """There an object can name a model that it does not use."""
     there = theirs(tiny)
@@ -337,7 +324,7 @@ def test_frozen_fields(tiny: Path) -> None:
         ours(tiny).model_name = "another"
 
 
-@row("a pickle of the object")
+@TABLE.row("a pickle of the object")
 def test_pickled_object(tiny: Path) -> None:
     """There it is as large as the model."""
     there, here = (len(pickle.dumps(make(tiny))) for make in (theirs, ours))
@@ -345,7 +332,7 @@ def test_pickled_object(tiny: Path) -> None:
     assert there > weights > 10 * here
 
 
-@row("`backend` other than `torch`")
+@TABLE.row("`backend` other than `torch`")
 @pytest.mark.parametrize("backend", ["ipex", "onnx", "openvino"])
 def test_backends(tiny: Path, backend: str) -> None:
     """It is refused by its name, before anything is loaded."""
@@ -353,7 +340,7 @@ def test_backends(tiny: Path, backend: str) -> None:
         ours(tiny, model_kwargs={"backend": backend})
 
 
-@row("the memory of a model")
+@TABLE.row("the memory of a model")
 def test_close(tiny: Path) -> None:
     """After `close()` the object says that it was closed."""
     assert not hasattr(theirs(tiny), "close")
@@ -363,7 +350,7 @@ def test_close(tiny: Path) -> None:
         here.embed_query("a city")
 
 
-@row("what identifies a vector")
+@TABLE.row("what identifies a vector")
 def test_identity(tiny: Path) -> None:
     """The object says which vectors it makes."""
     here = ours(tiny)
@@ -371,7 +358,7 @@ def test_identity(tiny: Path) -> None:
     assert not hasattr(theirs(tiny), "fingerprint")
 
 
-@row("the model inside")
+@TABLE.row("the model inside")
 def test_no_client(tiny: Path) -> None:
     """There is no attribute through which one holder could change the model of the others."""
     assert isinstance(theirs(tiny)._client, SentenceTransformer)

@@ -293,10 +293,18 @@ async def test_cancelling_a_task_stops_the_generation() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C to the whole console")
 def test_ctrl_c_stops_the_generation() -> None:
     """The user gets the prompt back, and the processor too."""
-    threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+    llm = hf(pipeline_kwargs={"max_new_tokens": 450})
+
+    def interrupt() -> None:
+        while not is_working():
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        hf(pipeline_kwargs={"max_new_tokens": 450}).batch([PROMPT] * 8)
+        llm.batch([PROMPT] * 8)
     assert_stops_working()
+    assert llm.invoke(PROMPT, max_new_tokens=3)
 
 
 async def test_the_event_loop_goes_on_while_a_model_runs() -> None:
@@ -351,7 +359,7 @@ def test_the_default_length_fits_the_window() -> None:
     text = "The quick brown fox " * 40
     room = language_models.CONTEXT - llm.get_num_tokens(text)
     assert 0 < room < 256
-    info = llm.generate([text]).generations[0][0].generation_info
+    info = llm.generate([text], eos_token_id=[]).generations[0][0].generation_info
     assert info is not None
     assert info["completion_tokens"] == room
 

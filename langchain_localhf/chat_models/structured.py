@@ -17,6 +17,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
+from langchain_localhf.engines.generation.schemas import complete
 from langchain_localhf.errors import InputError, LocalHFError
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
-
-# Where a JSON schema holds other schemas: as such, in lists, by name.
-_SUBSCHEMA = ("items", "additionalProperties")
-_SUBSCHEMA_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
-_NAMED_SUBSCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 
 
 class TruncatedAnswerError(LocalHFError, OutputParserException):
@@ -132,24 +128,7 @@ def json_schema(schema: dict[str, Any] | type, *, strict: bool | None = None) ->
             written = convert_to_json_schema(schema)
         except (TypeError, ValueError, AttributeError) as error:
             raise _no_schema(schema) from error
-    complete: dict[str, Any] = _complete(written) if strict else written
-    return complete
-
-
-def _complete(schema: Any) -> Any:  # noqa: ANN401 - a schema may also be True or False
-    """The schema with every property of every object required."""
-    if not isinstance(schema, dict):
-        return schema
-    complete = dict(schema)
-    for name in complete.keys() & {*_SUBSCHEMA}:
-        complete[name] = _complete(complete[name])
-    for name in complete.keys() & {*_SUBSCHEMA_LISTS}:
-        complete[name] = [_complete(one) for one in complete[name]]
-    for name in complete.keys() & {*_NAMED_SUBSCHEMAS}:
-        complete[name] = {key: _complete(one) for key, one in complete[name].items()}
-    if "properties" in complete:
-        complete["required"] = list(complete["properties"])
-    return complete
+    return complete(written) if strict else dict(written)
 
 
 def _function_name(schema: dict[str, Any] | type) -> str:

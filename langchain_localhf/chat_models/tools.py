@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ToolChoice = str | bool | dict[str, Any] | None
 
 _ANY = ("any", "required", True)
-_COMBINED = {"$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties", "unevaluatedProperties"}
 
 
 def as_functions(tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]) -> list[dict[str, Any]]:
@@ -114,29 +113,8 @@ def _chosen(tool_choice: object) -> str:
 
 def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {"type": "object", "properties": {}} | dict(function.get("parameters") or {})
-    return _closed(parameters) if isinstance(parameters["properties"], dict) else parameters
-
-
-def _closed(schema: Any) -> Any:  # noqa: ANN401 - a JSON schema or a part of one
-    """A JSON schema whose objects hold nothing but what it declares, wherever it does not say otherwise.
-
-    An object that declares nothing stays free, unless it is the arguments themselves; so does one that several schemas
-    describe together, because each of them knows only its part.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    closed = dict(schema)
-    for key in ("properties", "$defs", "definitions"):
-        if isinstance(schema.get(key), dict):
-            closed[key] = {name: _closed(part) for name, part in schema[key].items()}
-    for key in ("anyOf", "oneOf", "prefixItems"):
-        if isinstance(schema.get(key), list) and "properties" not in schema:
-            closed[key] = [_closed(part) for part in schema[key]]
-    for key in ("items", "additionalProperties"):
-        closed |= {key: _closed(schema[key])} if key in schema else {}
-    if "properties" in schema and not _COMBINED & schema.keys():
-        closed.setdefault("additionalProperties", False)
-    return closed
+    # A tool without arguments is called with none.
+    return parameters if parameters["properties"] else {**parameters, "additionalProperties": False}
 
 
 def tool_call(part: reply.ToolCall) -> ToolCall:

@@ -150,37 +150,6 @@ def test_a_tool_without_arguments_is_called_with_none(parameters: dict[str, Any]
     assert schema_of(parameters) == {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-def test_arguments_hold_only_what_is_declared() -> None:
-    """At every depth, unless the schema says otherwise or is made of several."""
-    inner = {"type": "object", "properties": {"x": {"type": "integer"}}}
-    closed = inner | {"additionalProperties": False}
-    combined = {"properties": {"x": {}}, "anyOf": [{"required": ["x"]}, inner]}
-    parameters = {
-        "properties": {
-            "properties": inner,
-            "list": {"type": "array", "items": inner},
-            "maybe": {"anyOf": [inner, {"type": "null"}]},
-            "free": {"type": "object"},
-            "open": inner | {"additionalProperties": True},
-            "combined": combined,
-        },
-        "$defs": {"inner": inner},
-    }
-    assert schema_of(parameters) == {
-        "type": "object",
-        "properties": {
-            "properties": closed,
-            "list": {"type": "array", "items": closed},
-            "maybe": {"anyOf": [closed, {"type": "null"}]},
-            "free": {"type": "object"},
-            "open": inner | {"additionalProperties": True},
-            "combined": combined,
-        },
-        "$defs": {"inner": closed},
-        "additionalProperties": False,
-    }
-
-
 def test_without_strictness_arguments_are_any_object() -> None:
     """What was asked for is asked for in words only."""
     assert schema_of({"type": "object", "properties": {"x": {}}}, strict=False) == {"type": "object"}

@@ -54,6 +54,8 @@ class TorchGenerator:
         # the model would be mixed in behind the back of what the user says.
         self._model: Any = copy.copy(language_model.model)
         self._model.generation_config = _special_tokens(language_model)
+        ends = (language_model.model.generation_config.eos_token_id, language_model.tokenizer.eos_token_id)
+        self._own_end_ids = next((token_ids for token_ids in ends if token_ids is not None), None)
         self._tokenizer = language_model.tokenizer
         self._prompts = PromptReader(language_model)
         self.defaults = language_model.defaults
@@ -143,7 +145,7 @@ class TorchGenerator:
         )
 
     def _end_ids(self, request: Request) -> list[int]:
-        wanted = request.options.get("eos_token_id", self._model.generation_config.eos_token_id)
+        wanted = request.options.get("eos_token_id", self._own_end_ids)
         return [] if wanted is None else list(wanted) if isinstance(wanted, list | tuple) else [int(wanted)]
 
     def _matcher(self, request: Request) -> Matcher | None:
@@ -194,6 +196,8 @@ class TorchGenerator:
             logits_processor=LogitsProcessorList([choosing]),
             stopping_criteria=StoppingCriteriaList([Ending(rows, choosing)]),
         )
+        for generation in batch:  # whatever else may have ended the batch
+            generation.finish()
 
     def _row(self, generation: Generation) -> Row:
         request = generation.request
@@ -208,7 +212,7 @@ class TorchGenerator:
         """Beam search: which answer is the best is known only at the end."""
         request = batch[0].request
         answers = request.sample + 1
-        config = self._config([request], num_return_sequences=answers, do_sample=_samples(request))
+        config = self._config([request], num_return_sequences=answers)
         inputs = self._prompts.as_tensors([generation.request.prompt for generation in batch])
         found = self._model.generate(
             **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([Abandoning(batch)])
@@ -220,8 +224,8 @@ class TorchGenerator:
             generation.finish()
 
     def _config(self, requests: Sequence[Request], **changes: object) -> GenerationConfig:
-        options = dict(requests[0].options)
-        if _beams(requests[0]) == 1:  # `Choosing` samples
+        options, searches = dict(requests[0].options), _beams(requests[0]) > 1
+        if not (searches and _samples(requests[0])):  # else `Choosing` samples, or nobody does
             options = {name: value for name, value in options.items() if name not in WARPER_NAMES}
             options["do_sample"] = False
         settings = options | {
@@ -240,14 +244,11 @@ def _beams(request: Request) -> int:
 
 
 def _special_tokens(language_model: LanguageModel) -> GenerationConfig:
-    """What a model needs to know to generate at all: the tokens that begin, end and pad."""
+    """What a model needs to know to generate at all; what ends an answer is said with each."""
     own, tokenizer = language_model.model.generation_config, language_model.tokenizer
-    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
-    first_end = ends[0] if isinstance(ends, list) and ends else ends
-    padding = (own.pad_token_id, tokenizer.pad_token_id, first_end, 0)
+    padding = (own.pad_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=own.bos_token_id,
-        eos_token_id=ends,
         pad_token_id=next(token_id for token_id in padding if token_id is not None),
         decoder_start_token_id=own.decoder_start_token_id,
     )

@@ -146,15 +146,26 @@ def adopt(pipeline: Any) -> LanguageModel:  # noqa: ANN401 - a transformers pipe
     if getattr(pipeline, "task", None) not in AUTO_MODELS:
         msg = f"a pipeline for {getattr(pipeline, 'task', type(pipeline).__name__)!r} does not generate text"
         raise UnsupportedModelError(msg, hint=f"use a pipeline for one of {', '.join(AUTO_MODELS)}")
-    # What was passed to `pipeline(...)`; where it is kept depends on the version of transformers.
-    given = {**vars(pipeline).get("_forward_params", {}), **vars(pipeline).get("_generate_kwargs", {})}
-    config = given.get("generation_config")
-    own = {**(config.to_diff_dict() if config is not None else {}), **given}
-    own = {name: value for name, value in own.items() if name in _generation_settings()}
+    own = {name: value for name, value in _given(pipeline).items() if name in _generation_settings()}
     own["return_full_text"] = vars(pipeline).get("_postprocess_params", {}).get("return_type") == ReturnType.FULL_TEXT
     processor: Any = getattr(pipeline, "processor", None)
     tokenizer = pipeline.tokenizer or processor.tokenizer
     return _ready(pipeline.model, tokenizer, processor, task=pipeline.task, more_defaults=own)
+
+
+def _given(pipeline: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+    """The settings that were passed to `pipeline(...)`; where they are kept depends on the version of transformers."""
+    kept = vars(pipeline)
+    given = {**kept.get("_forward_params", {}), **kept.get("_generate_kwargs", {})}
+    config = given.get("generation_config")
+    given = {**(config.to_diff_dict() if config is not None else {}), **given}
+    if (mixed := kept.get("generation_config")) is None:
+        return given
+    # Older versions mix them with transformers' own, which are told by their values.
+    added, model = (getattr(pipeline, "_default_generation_config", None), pipeline.model.generation_config)
+    others = [GenerationConfig._get_default_generation_params(), *(vars(part) for part in (added, model) if part)]  # noqa: SLF001 - nothing public says so
+    names = {name for name, value in vars(mixed).items() if all(other.get(name) != value for other in others)}
+    return given | {name: getattr(mixed, name) for name in names}
 
 
 def _ready(

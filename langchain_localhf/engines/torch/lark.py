@@ -6,22 +6,21 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from langchain_localhf.engines.generation.schemas import closed, mapped
 from langchain_localhf.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from langchain_localhf.engines.generation.request import Constraint, Tag
     from langchain_localhf.engines.torch.vocabulary import Vocabulary
 
 # Between a marker and the answer, models write line breaks.
 _BREAK = r'("\n" | "\n\n")?'
+# Models write JSON with spaces behind commas and colons, as Python does, or with none; to forbid either misleads them.
+_JSON = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 # The formats that llguidance can guarantee; others, such as pydantic's "password", describe only.
 _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"))
-# Where a schema has others in it: one or a list of them, or one for each name.
-_SUBSCHEMAS = dict.fromkeys(("items", "additionalProperties", "prefixItems", "anyOf", "oneOf", "allOf"), "schema")
-_SUBSCHEMAS |= dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), "names")
-_COMBINING = frozenset({"anyOf", "oneOf", "allOf", "$ref"})
 
 
 def lark_grammar(constraint: Constraint, vocabulary: Vocabulary) -> str:
@@ -31,7 +30,7 @@ def lark_grammar(constraint: Constraint, vocabulary: Vocabulary) -> str:
     bodies: dict[str, list[str]] = {}
     for tag in constraint.tags:
         trigger = trigger_of(tag) if constraint.free_text else ""
-        value = {**_prepared(tag.schema), "x-guidance": {"whitespace_flexible": False}}
+        value = {**mapped(closed(dict(tag.schema)), _described), "x-guidance": _JSON}
         parts = (_literal(tag.begin[len(trigger) :], special), f"%json {json.dumps(value)}", _literal(tag.end, special))
         bodies.setdefault(trigger, []).append(" ".join(part for part in parts if part))
     start = "(" + " | ".join(bodies.get("", ())) + ")"
@@ -85,39 +84,6 @@ def trigger_of(tag: Tag) -> str:
     return trigger
 
 
-def _prepared(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema as llguidance understands it: formats that only describe are left out, and named objects are closed.
-
-    What is no name of a property is then none by mistake; an object whose schema says something about others is open.
-    """
-    nodes = list(_nodes(schema))
-    whole = not any(
-        (node.keys() & _COMBINING and "properties" in node) or len(node.get("allOf", ())) > 1 for node in nodes
-    )
-
-    def prepared(node: Any) -> Any:  # noqa: ANN401 - a schema is JSON
-        if not isinstance(node, dict):
-            return node
-        kept = {key: value for key, value in node.items() if key != "format" or value in _FORMATS}
-        for key, place in _SUBSCHEMAS.items():
-            if isinstance(value := kept.get(key), dict):
-                kept[key] = {k: prepared(v) for k, v in value.items()} if place == "names" else prepared(value)
-            elif isinstance(value, list):
-                kept[key] = [prepared(item) for item in value]
-        if whole and kept.get("properties") and not kept.keys() & {"additionalProperties", "patternProperties"}:
-            kept["additionalProperties"] = False
-        return kept
-
-    return dict(prepared(dict(schema)))
-
-
-def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - a schema is JSON
-    if not isinstance(schema, dict):
-        return
-    yield schema
-    for key, place in _SUBSCHEMAS.items():
-        value = schema.get(key)
-        inner = value.values() if place == "names" and isinstance(value, dict) else [value]
-        for item in inner:
-            for node in item if isinstance(item, list) else [item]:
-                yield from _nodes(node)
+def _described(node: dict[str, Any]) -> dict[str, Any]:
+    """A schema without what only describes, and which llguidance would refuse."""
+    return {key: value for key, value in node.items() if key != "format" or value in _FORMATS}

@@ -59,6 +59,11 @@ class PromptReader:
         if self._processor is None:
             msg = f"a {self._model.config.model_type} model reads no images"
             raise UnsupportedModelError(msg, hint='use a vision-language model, with task="image-text-to-text"')
+        place = getattr(self._processor, "image_token", None)
+        places = text.count(place) if place else 0
+        if places and places != len(images):
+            msg = f"the images do not fit to the prompt: it has places for {places}, and there are {len(images)}"
+            raise InputError(msg, hint="check that the chat template has a place for each image")
         pictures = [_picture(image, index) for index, image in enumerate(images)]
         try:
             with self._lock:

@@ -44,14 +44,23 @@ class GenerationQueue:
 
     def submit(self, generations: Sequence[Generation]) -> None:
         """Lets them run as soon as it is their turn."""
-        with self._lock:
-            self._waiting += [(self._key(generation.request), generation) for generation in generations]
-            if self._waiting and not self._is_running:
-                self._is_running = True
-                # No daemon: torch does not survive that its thread is cut off when the process ends.
-                threading.Thread(target=self._work, name="localhf-generation").start()
+        try:
+            with self._lock:
+                self._waiting += [(self._key(generation.request), generation) for generation in generations]
+                if not self._is_running:
+                    # No daemon: torch does not survive that its thread is cut off when the process ends.
+                    threading.Thread(target=self._work, name="localhf-generation").start()
+        except BaseException:  # Ctrl-C can come anywhere, and then nobody will read them
+            for generation in generations:
+                generation.cancel()
+            raise
 
     def _work(self) -> None:
+        # Said by the thread itself: whoever starts it may be interrupted before it runs, or when it does already.
+        with self._lock:
+            if self._is_running:
+                return
+            self._is_running = True
         time.sleep(_GATHERING_SECONDS)
         while batch := self._next_batch():
             try:

@@ -183,6 +183,10 @@ def code_for(
     return read_code(checkpoint, needed, name=name, manifest=manifest)
 
 
+# A way of generating of its own, which older versions of transformers look for in every repository that is trusted.
+_OWN_GENERATE = "custom_generate/generate.py"
+
+
 @contextlib.contextmanager
 def trusted_code(code: ModelCode | None, *, name: str) -> Iterator[None]:
     """Answers every request for foreign code, made by this thread, with `code`; refuses it if that is None.
@@ -204,6 +208,8 @@ def trusted_code(code: ModelCode | None, *, name: str) -> Iterator[None]:
         def answer_file(repository: object, module_file: str, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
             if threading.get_ident() != thread:
                 return get_file(repository, module_file, *args, **kwargs)  # type: ignore[arg-type]
+            if module_file == _OWN_GENERATE:
+                raise OSError(module_file)  # as for every model without one
             return _trusted(code, name, module_file).find_module(str(repository), module_file)
 
         def answer_class(class_name: str, module: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on

@@ -9,8 +9,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.language_models.llms import BaseLLM
-from langchain_core.outputs import Generation as LangChainGeneration
-from langchain_core.outputs import GenerationChunk, LLMResult
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -18,6 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from langchain_localhf import engines
 from langchain_localhf.engines.generation.settings import Settings
 from langchain_localhf.errors import InputError
+from langchain_localhf.llms.results import aannounced, announced, result
 from langchain_localhf.loading import LoadedGenerator, load_generator
 
 if TYPE_CHECKING:
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
 
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
     from langchain_core.language_models.base import LanguageModelInput
+    from langchain_core.outputs import GenerationChunk, LLMResult
     from langchain_core.runnables import RunnableConfig
 
     from langchain_localhf.engines.base import Generator
-    from langchain_localhf.engines.generation.generation import Answer, Generation
+    from langchain_localhf.engines.generation.generation import Generation
 
 # langchain-huggingface's names for engines.
 _BACKENDS = {"default": "torch", "ipex": "torch"}
@@ -236,7 +236,7 @@ class HuggingFacePipeline(BaseLLM):
         finally:
             for generation in generations:
                 generation.cancel()
-        return self._result(prompts, answers, settings)
+        return result(prompts, answers, settings, self._generator, model_name=self.model_id)
 
     async def _agenerate(
         self,
@@ -252,7 +252,7 @@ class HuggingFacePipeline(BaseLLM):
         finally:
             for generation in generations:
                 generation.cancel()
-        return self._result(prompts, answers, settings)
+        return result(prompts, answers, settings, self._generator, model_name=self.model_id)
 
     def _stream(
         self,
@@ -265,9 +265,9 @@ class HuggingFacePipeline(BaseLLM):
         (generation,) = self._submit([prompt], _single(settings))
         try:
             if settings.return_full_text and prompt:
-                yield _announced(prompt, run_manager)
+                yield announced(prompt, run_manager)
             for piece in generation:
-                yield _announced(piece, run_manager)
+                yield announced(piece, run_manager)
         finally:
             generation.cancel()
 
@@ -282,9 +282,9 @@ class HuggingFacePipeline(BaseLLM):
         (generation,) = await asyncio.to_thread(self._submit, [prompt], _single(settings))
         try:
             if settings.return_full_text and prompt:
-                yield await _aannounced(prompt, run_manager)
+                yield await aannounced(prompt, run_manager)
             async for piece in generation:
-                yield await _aannounced(piece, run_manager)
+                yield await aannounced(piece, run_manager)
         finally:
             generation.cancel()
 
@@ -311,62 +311,9 @@ class HuggingFacePipeline(BaseLLM):
             ]
         return self._generator.submit(requests)
 
-    def _result(self, prompts: Sequence[str], answers: Sequence[Answer], settings: Settings) -> LLMResult:
-        by_prompt = [answers[start : start + settings.n] for start in range(0, len(answers), settings.n)]
-        generations = [
-            [
-                LangChainGeneration(
-                    text=prompt + answer.text if settings.return_full_text else answer.text,
-                    generation_info=self._info(answer),
-                )
-                for answer in own
-            ]
-            for prompt, own in zip(prompts, by_prompt, strict=True)
-        ]
-        prompt_tokens = sum(own[0].prompt_tokens for own in by_prompt)
-        completion_tokens = sum(len(answer.tokens) for answer in answers)
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        }
-        return LLMResult(generations=generations, llm_output={"token_usage": usage, "model_name": self.model_id})
-
-    def _info(self, answer: Answer) -> dict[str, Any]:
-        info: dict[str, Any] = {
-            "finish_reason": answer.finish_reason,
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": len(answer.tokens),
-        }
-        if any(token.logprob is not None for token in answer.tokens):
-            text = self._generator.token_text
-            info["logprobs"] = [
-                {
-                    "token": text(token.id),
-                    "logprob": token.logprob,
-                    "top_logprobs": {text(other): logprob for other, logprob in token.alternatives},
-                }
-                for token in answer.tokens
-            ]
-        return info
-
 
 def _single(settings: Settings) -> Settings:
     """The settings for a stream, which is one answer."""
     if settings.n > 1:
         raise InputError(f"a stream is one answer, not {settings.n}", hint="leave n out, or use invoke or generate")
     return settings
-
-
-def _announced(text: str, run_manager: CallbackManagerForLLMRun | None) -> GenerationChunk:
-    chunk = GenerationChunk(text=text)
-    if run_manager is not None:
-        run_manager.on_llm_new_token(text, chunk=chunk)
-    return chunk
-
-
-async def _aannounced(text: str, run_manager: AsyncCallbackManagerForLLMRun | None) -> GenerationChunk:
-    chunk = GenerationChunk(text=text)
-    if run_manager is not None:
-        await run_manager.on_llm_new_token(text, chunk=chunk)
-    return chunk
