@@ -19,6 +19,8 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -120,6 +122,8 @@ def _model(family: str) -> PreTrainedModel:
         "num_key_value_heads": 2,
         "max_position_embeddings": CONTEXT,
     }
+    if family == "mistral":
+        return MistralForCausalLM(MistralConfig(sliding_window=8, **llama))
     if family == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, **shared))
     if family == "llama":
@@ -145,10 +149,10 @@ def _model(family: str) -> PreTrainedModel:
 
 @cache
 def folder(family: str) -> Path:
-    """The folder of a tiny model of `family`, one of `FAMILIES`; not to be written to.
+    """The folder of a tiny model of `family`, one of `FAMILIES` or `mistral`; not to be written to.
 
-    All but T5 look at `CONTEXT` tokens, write any UTF-8 text, and hardly ever end by themselves. llama and qwen2 have
-    a chat template.
+    All but T5 look at `CONTEXT` tokens (mistral at the last 8 in each layer), write any UTF-8 text, and hardly ever
+    end by themselves. llama and qwen2 have a chat template.
     """
     path = Path(mkdtemp(prefix="localhf-tests-")) / family
     torch.manual_seed(0)

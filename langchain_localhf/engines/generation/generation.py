@@ -97,6 +97,11 @@ class Generation:
         """How many tokens were generated until now."""
         return len(self._tokens)
 
+    @property
+    def tokens_left(self) -> int:
+        """How many tokens may still be generated."""
+        return self.request.max_tokens - len(self._tokens)
+
     def accept(self, token: Token) -> None:
         """Takes the next token, and ends the generation where it has to end."""
         if self.is_over:

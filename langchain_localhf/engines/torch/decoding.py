@@ -130,11 +130,14 @@ class Ending(StoppingCriteria):
     Args:
         rows: The rows of the batch.
         choosing: What knows the probabilities of the tokens.
+        all_together: Whether the batch goes on until all of its rows are over. Otherwise it stops when half of them
+            are, so that it can go on without those, which would cost as much as the others.
     """
 
-    def __init__(self, rows: Sequence[Row], choosing: Choosing) -> None:
+    def __init__(self, rows: Sequence[Row], choosing: Choosing, *, all_together: bool = True) -> None:
         self._rows = rows
         self._choosing = choosing
+        self._least = 1 if all_together else len(rows) // 2 + 1
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401, ARG002 - as transformers calls it
         """Gives, for each row, whether it is over. Shape: `(rows,)`."""
@@ -149,8 +152,10 @@ class Ending(StoppingCriteria):
                     row.generation.finish()
             except Exception as error:  # noqa: BLE001 - the other rows go on, and this one's reader gets it
                 row.generation.fail(error)
-        over = [row.generation.is_over for row in self._rows]
-        return torch.tensor(over, dtype=torch.bool, device=input_ids.device)
+        over = torch.tensor([row.generation.is_over for row in self._rows], dtype=torch.bool)
+        if int((~over).sum()) < self._least:
+            over.fill_(True)  # noqa: FBT003 - the value of each row
+        return over.to(input_ids.device)
 
     def _token(self, index: int, row: Row, token_id: int) -> Token:
         count, logprobs = _alternatives(row), self._choosing.logprobs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from langchain_localhf.engines.generation.generation import Generation, Token
 from langchain_localhf.engines.torch.decoding import WARPER_NAMES, Abandoning, Choosing, Ending, Row, warpers
@@ -21,6 +21,8 @@ from langchain_localhf.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
+
+    from transformers.utils.generic import ModelOutput
 
     from langchain_localhf.engines.generation.reply import ReplyReader
     from langchain_localhf.engines.generation.request import Prompt, Request
@@ -109,6 +111,12 @@ class TorchGenerator:
         for request in requests:
             self._check(request)
         generations = [self._generation(request) for request in requests]
+        for generation in generations:
+            try:
+                self._config([generation]).validate()
+            except (TypeError, ValueError) as error:
+                msg = f"these settings cannot be used: {error}"
+                raise InputError(msg, hint="change or leave out the one named") from error
         self._queue.submit(generations)
         return generations
 
@@ -128,11 +136,6 @@ class TorchGenerator:
                 msg = f"a search with num_beams={_beams(request)} cannot give {request.sample + 1} answers"
                 raise InputError(msg, hint="raise num_beams, or lower n")
         self._matcher(request)
-        try:
-            self._config([request]).validate()
-        except (TypeError, ValueError) as error:
-            msg = f"these settings cannot be used: {error}"
-            raise InputError(msg, hint="change or leave out the one named") from error
 
     def _generation(self, request: Request) -> Generation:
         # A stop string that is a special token never shows in the text.
@@ -187,17 +190,30 @@ class TorchGenerator:
             generation.fail(error)
 
     def _decode(self, batch: list[Generation]) -> None:
-        rows = [self._row(generation) for generation in batch]
-        options = batch[0].request.options
-        choosing = Choosing(rows, warpers(options) if _samples(batch[0].request) else LogitsProcessorList())
-        self._model.generate(
-            **self._prompts.as_tensors([generation.request.prompt for generation in batch]),
-            generation_config=self._config([generation.request for generation in batch]),
-            logits_processor=LogitsProcessorList([choosing]),
-            stopping_criteria=StoppingCriteriaList([Ending(rows, choosing)]),
-        )
-        for generation in batch:  # whatever else may have ended the batch
+        request = batch[0].request
+        shaping = warpers(request.options) if _samples(request) else LogitsProcessorList()
+        rows, shrinks = [self._row(generation) for generation in batch], self._shrinks(request)
+        inputs = self._prompts.as_tensors([generation.request.prompt for generation in batch])
+        while rows:
+            choosing = Choosing(rows, shaping)
+            written = self._model.generate(
+                **inputs,
+                generation_config=self._config([row.generation for row in rows], return_dict_in_generate=True),
+                logits_processor=LogitsProcessorList([choosing]),
+                stopping_criteria=StoppingCriteriaList([Ending(rows, choosing, all_together=not shrinks)]),
+            )
+            kept = [index for index, row in enumerate(rows) if shrinks and not row.generation.is_over]
+            rows = [rows[index] for index in kept]
+            if rows:
+                inputs = _continued(inputs, written, kept)
+        for generation in batch:  # whatever else may have ended it
             generation.finish()
+
+    def _shrinks(self, request: Request) -> bool:
+        """Whether rows that are over can leave their batch: all that `generate` knows of the others is at hand."""
+        plain = self.continues_prompt and self._pads and not request.prompt.media
+        # On that device transformers takes the last step back, when it stops.
+        return plain and not request.options.keys() & _READS_PROMPT and self._model.device.type != "mps"
 
     def _row(self, generation: Generation) -> Row:
         request = generation.request
@@ -212,7 +228,7 @@ class TorchGenerator:
         """Beam search: which answer is the best is known only at the end."""
         request = batch[0].request
         answers = request.sample + 1
-        config = self._config([request], num_return_sequences=answers)
+        config = self._config(batch[:1], num_return_sequences=answers)
         inputs = self._prompts.as_tensors([generation.request.prompt for generation in batch])
         found = self._model.generate(
             **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([Abandoning(batch)])
@@ -223,16 +239,29 @@ class TorchGenerator:
                 generation.accept(Token(token_id))
             generation.finish()
 
-    def _config(self, requests: Sequence[Request], **changes: object) -> GenerationConfig:
-        options, searches = dict(requests[0].options), _beams(requests[0]) > 1
-        if not (searches and _samples(requests[0])):  # else `Choosing` samples, or nobody does
+    def _config(self, batch: Sequence[Generation], **changes: object) -> GenerationConfig:
+        request = batch[0].request
+        options = dict(request.options)
+        if not (_beams(request) > 1 and _samples(request)):  # else `Choosing` samples, or nobody does
             options = {name: value for name, value in options.items() if name not in WARPER_NAMES}
             options["do_sample"] = False
         settings = options | {
-            "max_new_tokens": max(request.max_tokens for request in requests),
-            "eos_token_id": self._end_ids(requests[0]) or None,
+            "max_new_tokens": max(generation.tokens_left for generation in batch),
+            "eos_token_id": self._end_ids(request) or None,
         }
         return GenerationConfig(**settings | changes)  # type: ignore[no-untyped-call]
+
+
+def _continued(inputs: dict[str, Any], written: ModelOutput, kept: list[int]) -> dict[str, Any]:
+    """What goes on with a batch of which only these rows are kept, from where it was stopped."""
+    tokens, mask = written["sequences"][kept], inputs["attention_mask"][kept]
+    new = torch.ones((len(kept), tokens.shape[1] - mask.shape[1]), dtype=mask.dtype, device=mask.device)
+    continued = {"input_ids": tokens, "attention_mask": torch.cat([mask, new], dim=1)}
+    cache = written.get("past_key_values")
+    if isinstance(cache, DynamicCache):  # else what was computed is computed again
+        cache.batch_select_indices(torch.tensor(kept, device=tokens.device))
+        continued["past_key_values"] = cache
+    return continued
 
 
 def _samples(request: Request) -> bool:

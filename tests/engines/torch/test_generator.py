@@ -182,29 +182,8 @@ def test_a_row_that_has_ended_leaves_the_others_alone() -> None:
     assert ids(second) == of_transformers("llama", short, max_new_tokens=3)
 
 
-def test_requests_that_arrive_while_the_model_is_busy_share_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that come while the model is busy are its next batch."""
-    engine = generator("llama")
-    sizes: list[int] = []
-    model = engine._model  # type: ignore[attr-defined]
-    original = type(model).generate
-
-    def counting(self: object, **inputs: Any) -> Any:
-        sizes.append(inputs["input_ids"].shape[0])
-        return original(self, **inputs)
-
-    monkeypatch.setattr(type(model), "generate", counting)
-    (first,) = submit("llama", PROMPTS[:1], max_new_tokens=100)
-    pieces = iter(first)
-    next(pieces)  # now the model is busy
-    others = [submit("llama", [prompt], max_new_tokens=8)[0] for prompt in PROMPTS[1:]]
-    assert all(other.answer().text for other in others)
-    assert sizes == [1, len(others)]
-
-
-def test_batch_size_is_the_most_that_runs_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches keep to it, and hold prompts of similar length."""
-    engine = load_generator(str(language_models.folder("llama")), task="text-generation", batch_size=2).generator
+def spied(engine: Generator, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the batches that the model will run."""
     shapes: list[tuple[int, ...]] = []
     model = engine._model  # type: ignore[attr-defined]
     original = type(model).generate
@@ -214,6 +193,44 @@ def test_batch_size_is_the_most_that_runs_together(monkeypatch: pytest.MonkeyPat
         return original(self, **inputs)
 
     monkeypatch.setattr(type(model), "generate", counting)
+    return shapes
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "mistral"])
+def test_rows_that_are_over_leave_the_batch(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others go on as if they had been alone, also where a model sees the last tokens only."""
+    lengths = (3, 30, 9, 14)
+    alone = [
+        ids(answers(family, [prompt], max_new_tokens=length)[0])
+        for prompt, length in zip(PROMPTS, lengths, strict=True)
+    ]
+    engine = generator(family)
+    shapes = spied(engine, monkeypatch)
+    together = engine.submit(
+        [
+            Settings.read(engine, {"max_tokens": length}).request(engine, engine.read_prompt(prompt))
+            for prompt, length in zip(PROMPTS, lengths, strict=True)
+        ]
+    )
+    assert [ids(generation.answer()) for generation in together] == alone
+    assert [rows for rows, _ in shapes] == [4, 2, 1]
+
+
+def test_requests_that_arrive_while_the_model_is_busy_share_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come while the model is busy are its next batch."""
+    shapes = spied(generator("llama"), monkeypatch)
+    (first,) = submit("llama", PROMPTS[:1], max_new_tokens=100)
+    pieces = iter(first)
+    next(pieces)  # now the model is busy
+    others = [submit("llama", [prompt], max_new_tokens=8)[0] for prompt in PROMPTS[1:]]
+    assert all(other.answer().text for other in others)
+    assert [rows for rows, _ in shapes] == [1, len(others)]
+
+
+def test_batch_size_is_the_most_that_runs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches keep to it, and hold prompts of similar length."""
+    engine = load_generator(str(language_models.folder("llama")), task="text-generation", batch_size=2).generator
+    shapes = spied(engine, monkeypatch)
     settings = Settings.read(engine, {"max_tokens": 3})
     for generation in engine.submit([settings.request(engine, engine.read_prompt(prompt)) for prompt in PROMPTS]):
         generation.answer()
