@@ -44,6 +44,8 @@ format: $(VENV)/.dev ## Format the code
 
 bench: $(VENV)/.dev ## Compare with langchain-huggingface, side by side
 	$(BIN)/python benchmarks/embeddings.py
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/standard_tests.py
 
 clean: ## Remove the virtual environment and what the demo made
 	rm -rf $(VENV) $(VENV)-oldest $(DEMO_STORE) demo-db

@@ -18,8 +18,11 @@ LocalHFError
 │   ├── EngineNotInstalledError(ImportError)   an extra is not installed
 │   └── DeviceUnavailableError                 no such device on this machine
 ├── FingerprintMismatchError                   a collection was filled by another model
-└── InputError(ValueError)                     a text that cannot be embedded, with its index
+└── InputError(ValueError)                     a text, a message, a setting that cannot be used; with its index
 ```
+
+`chat_models` adds `TruncatedAnswerError`, which is LangChain's `OutputParserException`, too: an answer in a required
+form that reached its limit of tokens.
 
 An error says what happened and why, and carries a `hint`: the one command or change that helps. It knows nothing of
 exit codes or HTTP; the command line owns that table.

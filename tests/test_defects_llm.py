@@ -15,7 +15,7 @@ import transformers
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import base as langchain_base
 from support import checkpoints, language_models
-from support.pipelines import Steps, ours, theirs, transformers_pipeline, wait_for_threads, watch_generate
+from support.pipelines import Steps, ours, theirs, transformers_pipeline, wait_for_threads, watch_generate, watch_rows
 from support.tables import Table
 from transformers import AutoTokenizer
 
@@ -212,7 +212,7 @@ def test_no_padding_token() -> None:
 
 @TABLE.row("12", "long and short prompts together")
 def test_mixed_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There every short prompt is as long as its neighbour."""
+    """There every short prompt is as long as its neighbour, and an answer that is over is computed on with the rest."""
     prompts = ["word " * 20, "a"] * 2
     there, here = theirs(batch_size=2), ours(batch_size=2)
     long, short = here.get_num_tokens(prompts[0]), here.get_num_tokens(prompts[1])
@@ -222,6 +222,15 @@ def test_mixed_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     calls.clear()
     here.batch(prompts)
     assert [[len(row) for row in rows] for rows in calls] == [[long, long], [short, short]]
+    first, second = (here.generator.token_ids(here.invoke(prompt)) for prompt in ("The", "a"))
+    end = next(token for token in first if token not in second)
+    there, here = (package(pipeline_kwargs={"eos_token_id": end}) for package in (theirs, ours))
+    computed = watch_rows(monkeypatch)
+    there.batch(["The", "a"])
+    assert set(computed) == {2}
+    computed.clear()
+    here.batch(["The", "a"])
+    assert set(computed) == {2, 1}
 
 
 @TABLE.row("13", "an empty prompt among others")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import langchain_huggingface
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin, pipeline
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin, LlamaForCausalLM, pipeline
 
 from langchain_localhf import HuggingFacePipeline
 from support import language_models
@@ -57,6 +58,19 @@ def watch_generate(patch: pytest.MonkeyPatch) -> list[list[list[int]]]:
 
     patch.setattr(GenerationMixin, "generate", watched)
     return calls
+
+
+def watch_rows(patch: pytest.MonkeyPatch) -> list[int]:
+    """Records how many rows each step of the tiny llama computes from now on."""
+    real = LlamaForCausalLM.forward
+    rows: list[int] = []
+
+    def watched(self: Any, *args: Any, **inputs: Any) -> Any:
+        rows.append(len(inputs["input_ids"]))
+        return real(self, *args, **inputs)
+
+    patch.setattr(LlamaForCausalLM, "forward", functools.wraps(real)(watched))
+    return rows
 
 
 class Steps:
