@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from langchain_localhf.engines.generation.generation import Generation, Token
+from langchain_localhf.engines.torch.batch import Batch, can_be_padded, merged, of_like_lengths
 from langchain_localhf.engines.torch.decoding import WARPER_NAMES, Abandoning, Choosing, Ending, Row, warpers
 from langchain_localhf.engines.torch.grammar import Grammars
 from langchain_localhf.engines.torch.prompts import PromptReader
@@ -21,8 +22,6 @@ from langchain_localhf.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
-
-    from transformers.utils.generic import ModelOutput
 
     from langchain_localhf.engines.generation.reply import ReplyReader
     from langchain_localhf.engines.generation.request import Prompt, Request
@@ -67,12 +66,13 @@ class TorchGenerator:
         self.continues_prompt = not config.is_encoder_decoder
         self.reads_images = self._prompts.reads_images
         self.chat_template = self._prompts.chat_template
-        self.context_window = _context_window(config)
+        self.context_window = language_model.context_window
         self.versions = {library: version(library) for library in _LIBRARIES}
         self._grammars: dict[frozenset[int], Grammars] = {}
         self._grammars_lock = threading.Lock()
         # A model that carries a state from token to token, and no mask, would carry the padding along.
         self._pads = not getattr(self._model, "_is_stateful", False)
+        self._merges = True  # until the model turns out to keep its cache in another form
         self._queue = GenerationQueue(self._run, key=self._batch_key, max_rows=batch_size)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -176,41 +176,66 @@ class TorchGenerator:
                 self._search(batch)
             else:
                 self._decode(batch)
-        except Exception as error:
-            untouched = [generation for generation in batch if not generation.token_count and not generation.is_over]
-            if len(batch) == 1 or len(untouched) < len(batch):
-                raise _translated(error, batch) from error
-            for generation in untouched:  # whatever was wrong with one of them is not the others' fault
-                self._run_alone(generation)
+        except Exception as error:  # noqa: BLE001 - whoever waits for an answer gets it
+            self._rescue(batch, error)
 
-    def _run_alone(self, generation: Generation) -> None:
-        try:
-            self._run([generation])
-        except EngineError as error:
-            generation.fail(error)
+    def _rescue(self, batch: Sequence[Generation], error: Exception) -> None:
+        """Runs those one by one that have not begun: whatever was wrong with one of them is not the others' fault."""
+        for generation in batch:
+            if len(batch) == 1 or generation.token_count:
+                generation.fail(_translated(error, batch))
+            else:
+                self._run([generation])
 
-    def _decode(self, batch: list[Generation]) -> None:
-        request = batch[0].request
+    def _decode(self, generations: list[Generation]) -> None:
+        request = generations[0].request
         shaping = warpers(request.options) if _samples(request) else LogitsProcessorList()
-        rows, shrinks = [self._row(generation) for generation in batch], self._shrinks(request)
-        inputs = self._prompts.as_tensors([generation.request.prompt for generation in batch])
-        while rows:
-            choosing = Choosing(rows, shaping)
-            written = self._model.generate(
-                **inputs,
-                generation_config=self._config([row.generation for row in rows], return_dict_in_generate=True),
-                logits_processor=LogitsProcessorList([choosing]),
-                stopping_criteria=StoppingCriteriaList([Ending(rows, choosing, all_together=not shrinks)]),
-            )
-            kept = [index for index, row in enumerate(rows) if shrinks and not row.generation.is_over]
-            rows = [rows[index] for index in kept]
-            if rows:
-                inputs = _continued(inputs, written, kept)
-        for generation in batch:  # whatever else may have ended it
+        rows = [self._row(generation) for generation in generations]
+        if not self._may_change(request):
+            self._advanced(self._batch(rows), shaping)
+        else:
+            batch = self._begun(rows, shaping)
+            while batch.rows:
+                batch = self._advanced(batch, shaping, all_together=False)
+        for generation in generations:  # whatever else may have ended it
             generation.finish()
 
-    def _shrinks(self, request: Request) -> bool:
-        """Whether rows that are over can leave their batch: all that `generate` knows of the others is at hand."""
+    def _begun(self, rows: list[Row], shaping: LogitsProcessorList) -> Batch:
+        """A batch of these rows, in which prompts of unlike lengths have their first token already."""
+        lengths = [len(row.generation.request.prompt.token_ids) for row in rows]
+        groups = of_like_lengths(lengths) if self._merges and self._model.device.type == "cpu" else []
+        if len(groups) < 2:  # noqa: PLR2004 - one is none
+            return self._batch(rows)
+        begun = []
+        for group in groups:
+            batch = self._batch([rows[place] for place in group])
+            try:
+                begun.append(self._advanced(batch, shaping, max_new_tokens=1))
+            except Exception as error:  # noqa: BLE001 - as in `_run`, and the other groups go on
+                self._rescue([row.generation for row in batch.rows], error)
+        going_on = [batch for batch in begun if batch.rows]
+        self._merges = all(can_be_padded(batch.inputs.get("past_key_values")) for batch in going_on)
+        return merged(going_on) if going_on else Batch([], {})
+
+    def _batch(self, rows: list[Row]) -> Batch:
+        return Batch(rows, self._prompts.as_tensors([row.generation.request.prompt for row in rows]))
+
+    def _advanced(
+        self, batch: Batch, shaping: LogitsProcessorList, *, all_together: bool = True, **changes: object
+    ) -> Batch:
+        """A batch after some more tokens: without the rows that are over."""
+        choosing = Choosing(batch.rows, shaping)
+        generations = [row.generation for row in batch.rows]
+        written = self._model.generate(
+            **batch.inputs,
+            generation_config=self._config(generations, return_dict_in_generate=True, **changes),
+            logits_processor=LogitsProcessorList([choosing]),
+            stopping_criteria=StoppingCriteriaList([Ending(batch.rows, choosing, all_together=all_together)]),
+        )
+        return batch.after(written)
+
+    def _may_change(self, request: Request) -> bool:
+        """Whether rows can leave a batch and come together in one: all that `generate` knows of them is at hand."""
         plain = self.continues_prompt and self._pads and not request.prompt.media
         # On that device transformers takes the last step back, when it stops.
         return plain and not request.options.keys() & _READS_PROMPT and self._model.device.type != "mps"
@@ -252,18 +277,6 @@ class TorchGenerator:
         return GenerationConfig(**settings | changes)  # type: ignore[no-untyped-call]
 
 
-def _continued(inputs: dict[str, Any], written: ModelOutput, kept: list[int]) -> dict[str, Any]:
-    """What goes on with a batch of which only these rows are kept, from where it was stopped."""
-    tokens, mask = written["sequences"][kept], inputs["attention_mask"][kept]
-    new = torch.ones((len(kept), tokens.shape[1] - mask.shape[1]), dtype=mask.dtype, device=mask.device)
-    continued = {"input_ids": tokens, "attention_mask": torch.cat([mask, new], dim=1)}
-    cache = written.get("past_key_values")
-    if isinstance(cache, DynamicCache):  # else what was computed is computed again
-        cache.batch_select_indices(torch.tensor(kept, device=tokens.device))
-        continued["past_key_values"] = cache
-    return continued
-
-
 def _samples(request: Request) -> bool:
     return bool(request.options.get("do_sample"))
 
@@ -283,25 +296,9 @@ def _special_tokens(language_model: LanguageModel) -> GenerationConfig:
     )
 
 
-def _context_window(config: Any) -> int | None:  # noqa: ANN401 - each architecture has a configuration of its own
-    text = config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        window = getattr(text, name, None)
-        if isinstance(window, int) and window > 0:
-            return None if text.model_type in _RELATIVE_POSITIONS else window
-    return None
-
-
-# Distances between tokens are all that these see; the number in their configuration is what they were trained with.
-_RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "bloom"}
-
-
 def _translated(error: Exception, batch: Sequence[Generation]) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
     if isinstance(error, torch.OutOfMemoryError):
         msg = f"there was not enough memory to generate {len(batch)} answers together"
         return EngineError(msg, hint="lower batch_size or max_new_tokens, or shorten the prompts")
-    name = type(error).__name__
-    msg = f"the model failed while it generated: {name}: {error}"
+    msg = f"the model failed while it generated: {type(error).__name__}: {error}"
     return EngineError(msg, hint="check the settings for generating; without any, the model or its code is at fault")

@@ -50,6 +50,12 @@ _LOCATING = ("revision", "cache_dir", "cache_folder", "local_files_only", "force
 _OF_THE_TOKENIZER = ("trust_remote_code", "use_fast", "subfolder")
 
 
+# The names that configurations have for the context window.
+_WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+# Distances between tokens are all that these see; the number in their configuration is what they were trained with.
+_RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "bloom"}
+
+
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
     """A language model, ready to generate.
@@ -69,6 +75,14 @@ class LanguageModel:
     task: str
     prefix: str
     defaults: Mapping[str, Any]
+
+    @property
+    def context_window(self) -> int | None:
+        """How many tokens the model can look at; None if it sees distances only, or does not say."""
+        text = self.model.config.get_text_config()
+        named = (getattr(text, name, None) for name in _WINDOWS)
+        window = next((size for size in named if isinstance(size, int) and size > 0), None)
+        return None if text.model_type in _RELATIVE_POSITIONS else window
 
 
 def load_language_model(

@@ -216,6 +216,23 @@ def test_rows_that_are_over_leave_the_batch(family: str, monkeypatch: pytest.Mon
     assert [rows for rows, _ in shapes] == [4, 2, 1]
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "mistral", "t5"])
+def test_prompts_of_unlike_lengths_begin_apart_and_go_on_together(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same tokens, also where the cache of the model cannot be padded."""
+    prompts = ["a", "word " * 60, "The quick", "ships " * 150]
+    alone = [ids(answers(family, [prompt], max_new_tokens=8)[0]) for prompt in prompts]
+    engine = generator(family)
+    shapes = spied(engine, monkeypatch)
+    assert [ids(answer) for answer in answers(family, prompts, max_new_tokens=8)] == alone
+    longest = len(engine.read_prompt(prompts[-1]).token_ids)
+    if family != "t5":
+        assert [rows for rows, _ in shapes] == [2, 1, 1, 4]
+        assert shapes[-1] == (4, longest + 1)
+    assert [ids(answer) for answer in answers(family, prompts, max_new_tokens=8, eos_token_id=alone[0][0])] == [
+        tokens[: tokens.index(alone[0][0]) + 1] if alone[0][0] in tokens else tokens for tokens in alone
+    ]
+
+
 def test_requests_that_arrive_while_the_model_is_busy_share_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that come while the model is busy are its next batch."""
     shapes = spied(generator("llama"), monkeypatch)
@@ -251,12 +268,17 @@ def test_a_cancelled_answer_ends_within_a_second() -> None:
     assert generation.token_count < 400
 
 
-def test_what_one_prompt_breaks_is_not_the_others_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt that the model fails on fails alone."""
+@pytest.mark.parametrize(
+    "prompts", [PROMPTS, (PROMPTS[0], "word " * 60, PROMPTS[2], PROMPTS[3])], ids=["like", "unlike"]
+)
+def test_what_one_prompt_breaks_is_not_the_others_fault(
+    prompts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that the model fails on fails alone, in the batch of the others or in one of its own."""
     engine = generator("gpt2")
     model = engine._model  # type: ignore[attr-defined]
     original = type(model).generate
-    broken = engine.read_prompt(PROMPTS[1]).token_ids
+    broken = engine.read_prompt(prompts[1]).token_ids
 
     def failing(self: object, **inputs: Any) -> Any:
         if any(row[-len(broken) :] == list(broken) for row in inputs["input_ids"].tolist()):
@@ -264,12 +286,13 @@ def test_what_one_prompt_breaks_is_not_the_others_fault(monkeypatch: pytest.Monk
             raise IndexError(msg)
         return original(self, **inputs)
 
+    alone = [ids(answers("gpt2", [prompt], max_new_tokens=5)[0]) for prompt in prompts]
     monkeypatch.setattr(type(model), "generate", failing)
-    generations = submit("gpt2", PROMPTS, max_new_tokens=5)
+    generations = submit("gpt2", prompts, max_new_tokens=5)
     with pytest.raises(EngineError, match="index out of range"):
         generations[1].answer()
     for index in (0, 2, 3):
-        assert generations[index].answer().text
+        assert ids(generations[index].answer()) == alone[index]
 
 
 def test_too_little_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
