@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.network import ONLINE, network_events
 
 from langchain_localhf import HuggingFaceEmbeddings
 from langchain_localhf.errors import ModelNotFoundError
@@ -19,23 +16,7 @@ if TYPE_CHECKING:
 
     from support.network import NetworkGuard
 
-# Everything that makes Hugging Face's libraries reach for the network.
-ONLINE = {
-    "HF_HUB_OFFLINE": "0",
-    "TRANSFORMERS_OFFLINE": "0",
-    "HF_ENDPOINT": "http://127.0.0.1:9",
-    "HF_TOKEN": "hf_notatoken",
-    "HTTP_PROXY": "http://127.0.0.1:9",
-    "HTTPS_PROXY": "http://127.0.0.1:9",
-}
 SCRIPT = """
-import json, sys
-events = []
-def watch(event, arguments):
-    # Not the creation of a socket: urllib3 makes one when it is imported, to see whether this machine speaks IPv6.
-    if event in {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"}:
-        events.append(event)
-sys.addaudithook(watch)
 from langchain_localhf import HuggingFaceEmbeddings
 from langchain_localhf.errors import ModelNotFoundError
 embeddings = HuggingFaceEmbeddings(model_name=sys.argv[1])
@@ -46,16 +27,12 @@ try:
     HuggingFaceEmbeddings(model_name="org/missing")
 except ModelNotFoundError:
     events.append("not found")
-print(json.dumps(events))
 """
 
 
 def test_nothing_is_connected_or_resolved(tiny: Path) -> None:
     """A process that loads, embeds and misses a model connects nowhere, though its environment invites it to."""
-    environment = {**os.environ, **ONLINE}
-    command = [sys.executable, "-c", SCRIPT, str(tiny)]
-    result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
-    assert json.loads(result.stdout) == ["not found"]
+    assert network_events(SCRIPT, str(tiny)) == ["not found"]
 
 
 def test_missing_model_is_reported_at_once(home: Path, network: NetworkGuard, monkeypatch: pytest.MonkeyPatch) -> None:
