@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from support import checkpoints
 from support.network import NetworkGuard
+from support.tracing import be_patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+be_patient()
 _guard = NetworkGuard()
 
 
