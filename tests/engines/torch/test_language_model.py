@@ -105,6 +105,15 @@ def test_a_weight_that_is_no_number_is_refused(tmp_path: Path) -> None:
         load(folder)
 
 
+def test_a_file_that_ends_too_soon_is_refused(tmp_path: Path) -> None:
+    """Half a copy is no model."""
+    folder = language_models.copy("llama", tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load(folder)
+
+
 def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     """Its tokens would be read outside of the model's table, or mean other words."""
     folder = language_models.copy("llama", tmp_path / "model")
