@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_localhf import engines
-from langchain_localhf.checkpoint.checkpoint import AUTO_MODELS, Checkpoint
+from langchain_localhf.checkpoint.checkpoint import Checkpoint, auto_model_for
 from langchain_localhf.checkpoint.fingerprint import fingerprint, shaping_files
 from langchain_localhf.engines import golden
 from langchain_localhf.errors import CheckpointError, IntegrityError
@@ -210,7 +210,7 @@ def _open_generator(model: LocalModel, settings: dict[str, Any]) -> LoadedGenera
     trusted = bool(settings["model_kwargs"].get("trust_remote_code", False))
     with _verified(model, at_once=trusted):
         checkpoint = Checkpoint.read(model.folder)
-        _require_trust(checkpoint, model, trusted=trusted, auto_model=AUTO_MODELS.get(settings["task"], "AutoModel"))
+        _require_trust(checkpoint, model, trusted=trusted, auto_model=auto_model_for(settings["task"]) or "AutoModel")
         checkpoint.require_language_model()
         generator = engines.open_generator(
             checkpoint, name=model.name, manifest=model.manifest, **copy.deepcopy(settings)

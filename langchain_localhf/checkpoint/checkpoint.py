@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,18 @@ AUTO_MODELS = {
     "summarization": "AutoModelForSeq2SeqLM",
     "translation": "AutoModelForSeq2SeqLM",
 }
+_ONE_LANGUAGE_TO_ANOTHER = re.compile(r"translation_\w+_to_\w+")
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
     "spm.model", "vocab.model", "tekken.json",
 )  # fmt: skip
+
+
+def auto_model_for(task: str) -> str | None:
+    """What transformers loads a model as for a task, which may name two languages; None for a task without text."""
+    return AUTO_MODELS.get("translation" if _ONE_LANGUAGE_TO_ANOTHER.fullmatch(task or "") else task)
 
 
 @dataclass(frozen=True)

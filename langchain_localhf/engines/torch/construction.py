@@ -43,7 +43,23 @@ def adapt_classes(module: ModuleType) -> None:
             for name, method in METHODS.items():
                 if not hasattr(value, name):
                     setattr(value, name, method)
+            _tie_head(value)
             _construct_for_real(value)
+
+
+def _tie_head(cls: Any) -> None:  # noqa: ANN401 - as below
+    """Reads a list of tied weights, the form of transformers 4, as what it meant: the head is the table of words."""
+    if isinstance(cls._tied_weights_keys, list):
+        cls._tied_weights_keys = None
+        cls.get_expanded_tied_weights_keys = _head_and_words
+
+
+def _head_and_words(self: Any, all_submodels: bool = False) -> dict[str, str]:  # noqa: ANN401, ARG001, FBT001, FBT002 - the signature of transformers
+    head, words = self.get_output_embeddings(), self.get_input_embeddings()
+    if head is None or not self.config.tie_word_embeddings:
+        return {}
+    names = {id(module): name for name, module in self.named_modules()}
+    return {f"{names[id(head)]}.weight": f"{names[id(words)]}.weight"}
 
 
 def _construct_for_real(cls: Any) -> None:  # noqa: ANN401 - a model class, some of whose methods have no types
@@ -52,6 +68,7 @@ def _construct_for_real(cls: Any) -> None:  # noqa: ANN401 - a model class, some
         return
     setattr(cls, _ARGUMENTS, None)
     contexts_of, to_device = cls.get_init_context.__func__, cls._move_missing_keys_from_meta_to_device
+    mark_tied = cls.mark_tied_weights_as_initialized
 
     def get_init_context(cls: type[PreTrainedModel], *args: Any, **kwargs: Any) -> list[Any]:  # noqa: ANN401 - passed on
         contexts = contexts_of(cls, *args, **kwargs)
@@ -66,7 +83,13 @@ def _construct_for_real(cls: Any) -> None:  # noqa: ANN401 - a model class, some
             if not buffer.is_meta:
                 buffers[leaf] = buffer.to(buffers[leaf].device)
 
+    def mark(self: PreTrainedModel, loading_info: Any) -> None:  # noqa: ANN401 - passed on
+        tied = loading_info.missing_keys & self.all_tied_weights_keys.keys()
+        mark_tied(self, loading_info)
+        loading_info.missing_keys |= tied  # transformers 5.3 takes them for read, and then ties nothing
+
     cls.get_init_context = classmethod(get_init_context)
+    cls.mark_tied_weights_as_initialized = mark
     cls._move_missing_keys_from_meta_to_device = move
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,9 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.pipelines.text_generation import ReturnType
 
-from langchain_localhf.checkpoint.checkpoint import AUTO_MODELS
+from langchain_localhf.checkpoint.checkpoint import AUTO_MODELS, auto_model_for
 from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
-from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
+from langchain_localhf.engines.torch.remote_code import code_for, is_foreign, trusted_code
 from langchain_localhf.engines.torch.soundness import prove_language_model, recorded_loading
 from langchain_localhf.errors import CheckpointError, EngineNotInstalledError, InputError, UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
@@ -48,6 +49,7 @@ _LOADERS: dict[str, tuple[Any, Mapping[str, Any]]] = {
 # These named the folder, and have done their work.
 _LOCATING = ("revision", "cache_dir", "cache_folder", "local_files_only", "force_download", "token")
 _OF_THE_TOKENIZER = ("trust_remote_code", "use_fast", "subfolder")
+_OF_THE_TOKENIZER_ALONE = ("use_fast",)
 
 
 # The names that configurations have for the context window.
@@ -117,19 +119,21 @@ def load_language_model(
         UnsupportedModelError: The model is for another task, or its code does not run here.
     """
     settings, generating = _sorted_out(model_kwargs or {})
-    if task not in AUTO_MODELS:
+    auto_model = auto_model_for(task)
+    if auto_model is None:
         raise UnsupportedModelError(f"there is no task {task!r} here", hint=f"use one of {', '.join(AUTO_MODELS)}")
     trusted = bool(settings.get("trust_remote_code"))
-    code = code_for(checkpoint, trusted=trusted, name=name, manifest=manifest, auto_model=AUTO_MODELS[task])
+    code = code_for(checkpoint, trusted=trusted, name=name, manifest=manifest, auto_model=auto_model)
     if code is None:
-        _check_task(checkpoint, task)
-    placing = _placing(device, device_map, settings)
-    settings |= {"trust_remote_code": code is not None, "local_files_only": True}
+        _check_task(checkpoint.config, task, auto_model, where=str(checkpoint.folder))
+    placing = _placing(device, settings.pop("device_map", None), device_map)
+    settings |= {"trust_remote_code": code is not None, "local_files_only": True, "use_safetensors": True}
     of_tokenizer = {key: settings[key] for key in (*_OF_THE_TOKENIZER, "local_files_only") if key in settings}
+    settings = {key: value for key, value in settings.items() if key not in _OF_THE_TOKENIZER_ALONE}
     with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
         processor = None
         try:
-            model = _LOADERS[AUTO_MODELS[task]][0].from_pretrained(str(checkpoint.folder), **settings, **placing)
+            model = _LOADERS[auto_model][0].from_pretrained(str(checkpoint.folder), **settings, **placing)
             if task == "image-text-to-text":
                 processor = AutoProcessor.from_pretrained(str(checkpoint.folder), **of_tokenizer)  # type: ignore[no-untyped-call]
             tokenizer = (
@@ -139,9 +143,12 @@ def load_language_model(
             )
         except TypeError as error:
             raise _unknown_setting(error) from error
+        except ImportError as error:
+            msg = f"these settings need a package that is not installed: {error}"
+            raise EngineNotInstalledError(msg, hint="install it, or change model_kwargs") from error
         except torch.OutOfMemoryError:
             raise
-        except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
+        except (OSError, KeyError, RuntimeError, SafetensorError, ValueError, pickle.UnpicklingError) as error:
             msg = f"{checkpoint.folder} cannot be loaded: {error}"
             hint = "check model_kwargs, if there are any; else pull or copy the model again"
             raise CheckpointError(msg, hint=hint) from error
@@ -157,9 +164,12 @@ def adopt(pipeline: Any) -> LanguageModel:  # noqa: ANN401 - a transformers pipe
     Raises:
         UnsupportedModelError: It does not generate text.
     """
-    if getattr(pipeline, "task", None) not in AUTO_MODELS:
+    auto_model = auto_model_for(getattr(pipeline, "task", ""))
+    if auto_model is None:
         msg = f"a pipeline for {getattr(pipeline, 'task', type(pipeline).__name__)!r} does not generate text"
         raise UnsupportedModelError(msg, hint=f"use a pipeline for one of {', '.join(AUTO_MODELS)}")
+    if not is_foreign(pipeline.model):
+        _check_task(pipeline.model.config.to_dict(), pipeline.task, auto_model, where="the model of this pipeline")
     own = {name: value for name, value in _given(pipeline).items() if name in _generation_settings()}
     own["return_full_text"] = vars(pipeline).get("_postprocess_params", {}).get("return_type") == ReturnType.FULL_TEXT
     processor: Any = getattr(pipeline, "processor", None)
@@ -223,40 +233,54 @@ def _sorted_out(model_kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     settings = {name: value for name, value in model_kwargs.items() if name not in skipped}
     if "torch_dtype" in settings:
         settings.setdefault("dtype", settings.pop("torch_dtype"))
+    dtype = settings.get("dtype")
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise InputError(f"there is no dtype {dtype!r}", hint='use "auto", "float32", "bfloat16" or "float16"')
+    if "output_loading_info" in settings:
+        raise InputError("output_loading_info is no setting here", hint="leave it out; what it says is checked")
     return settings, generating
 
 
-def _check_task(checkpoint: Checkpoint, task: str) -> None:
+def _check_task(config: Mapping[str, Any], task: str, auto_model: str, *, where: str) -> None:
     """Checks that the architecture is one for the task, before its weights are read."""
-    kind = checkpoint.config.get("model_type")
-    config = checkpoint.config
-    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_encoder_decoder")
-    if kind in _LOADERS[AUTO_MODELS[task]][1] and not (is_encoder and not config.get("is_decoder")):
+    kind = config.get("model_type")
+    fitting = [other for other, loader in AUTO_MODELS.items() if _fits(config, loader)]
+    if _fits(config, auto_model):
         return
-    if is_encoder:
-        msg = f"{checkpoint.folder} is a {kind} model, which reads texts and writes none"
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not fitting:
+        msg = f"{where} is a {kind} model, which reads texts and writes none"
         raise UnsupportedModelError(msg, hint="use HuggingFaceEmbeddings for embeddings, or another model to generate")
-    fitting = [other for other, loader in AUTO_MODELS.items() if kind in _LOADERS[loader][1]]
-    msg = f"{checkpoint.folder} is a {kind} model, which is not for {task}"
+    msg = f"{where} is a {kind} model, which is not for {task}"
     hint = f"use task={fitting[0]!r}" if fitting else "use a model that generates text"
     raise UnsupportedModelError(msg, hint=hint)
 
 
-def _placing(device: int | str | None, device_map: object, settings: dict[str, Any]) -> dict[str, Any]:
+def _fits(config: Mapping[str, Any], auto_model: str) -> bool:
+    kind, has_encoder = config.get("model_type"), bool(config.get("is_encoder_decoder"))
+    if kind not in _LOADERS[auto_model][1]:
+        return False
+    if auto_model != "AutoModelForCausalLM":
+        return True
+    # transformers takes half of BART for a decoder, and BERT for one with a head.
+    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
+    return not has_encoder and not is_encoder
+
+
+def _placing(device: int | str | None, nested: object, device_map: object) -> dict[str, Any]:
     """What tells `from_pretrained` where to put the model, if a device is not enough."""
-    if device_map is None:
+    if device_map is None and nested is None:
         check_device(_device(device))
         return {}
-    if device is not None or "device_map" in settings:
+    if device is not None or None not in (nested, device_map):
         other = "device" if device is not None else "model_kwargs['device_map']"
         msg = f"{other} and device_map both say where the model goes"
         raise InputError(
-            msg, hint=f"leave one of them out: device_map={device_map!r} needs accelerate, device does not"
+            msg, hint=f"leave one of them out: device_map={device_map or nested!r} needs accelerate, device does not"
         )
     if find_spec("accelerate") is None:
         msg = "device_map needs accelerate, which is not installed"
         raise EngineNotInstalledError(msg, hint="pip install accelerate; or pass device instead")
-    return {"device_map": device_map}
+    return {"device_map": nested if device_map is None else device_map}
 
 
 def _device(device: int | str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class PromptReader:
         self._model = language_model.model
         begin = (self._tokenizer.bos_token_id, self._model.generation_config.bos_token_id)
         self._first_token = next((token_id for token_id in begin if token_id is not None), None)
+        self._known_tokens = _table_rows(self._model)
         self._pads_left = not self._model.config.is_encoder_decoder
         self.reads_images = self._processor is not None
         template = getattr(self._processor, "chat_template", None) or self._tokenizer.chat_template
@@ -53,6 +55,10 @@ class PromptReader:
             tokens = self._tokenizer(self._prefix + text, add_special_tokens=special_tokens, verbose=False)["input_ids"]
         if not tokens and self._first_token is None:
             raise InputError("the prompt is empty, and this model has no token to begin a text with", hint="write one")
+        if max(tokens, default=0) >= self._known_tokens:
+            outside = self._tokenizer.decode([token_id for token_id in tokens if token_id >= self._known_tokens])
+            msg = f"the prompt holds {outside!r}, for which this model has no weights"
+            raise InputError(msg, hint="leave it out; it is a mark for models of another kind")
         return Prompt(tuple(tokens or [self._first_token]))
 
     def _read_with_images(self, text: str, images: Sequence[bytes], *, special_tokens: bool) -> Prompt:
@@ -126,6 +132,13 @@ class PromptReader:
             "input_ids": torch.tensor(ids, dtype=torch.long, device=device),
             "attention_mask": torch.tensor(mask, dtype=torch.long, device=device),
         }
+
+
+def _table_rows(model: Any) -> int:  # noqa: ANN401 - some model classes have no such table
+    try:
+        return len(model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):
+        return sys.maxsize
 
 
 def _check_text(text: object) -> None:

@@ -9,7 +9,18 @@ import torch
 from support import checkpoints, language_models, remote_language_model
 from support.checkpoints import edit_json, edit_weights
 from support.network import network_events
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertForMaskedLM, GenerationConfig, pipeline
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    GenerationConfig,
+    MarianConfig,
+    MarianMTModel,
+    pipeline,
+)
 
 from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
@@ -128,6 +139,56 @@ def test_the_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
         load(folder)
 
 
+def test_a_marker_behind_the_table_is_no_word(tmp_path: Path) -> None:
+    """Gemma 3 shares its tokenizer with models that see images, and has no row for their marker."""
+    folder = language_models.copy("llama", tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<image_soft_token>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    assert len(load(folder).tokenizer) == 1 + len(language_models.tokenizer())
+    with pytest.raises(InputError, match="'<image_soft_token>', for which this model has no weights"):
+        HuggingFacePipeline.from_model_id(str(folder), "text-generation").invoke("Look: <image_soft_token>")
+
+
+def encoder_decoder(family: str, folder: Path) -> Path:
+    """A tiny BART, or a Marian, whose table of sines no file holds."""
+    config, model = {"bart": (BartConfig, BartForConditionalGeneration), "marian": (MarianConfig, MarianMTModel)}[
+        family
+    ]
+    sizes = {f"{part}_{size}": 1 for part in ("encoder", "decoder") for size in ("layers", "attention_heads")}
+    tokens = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 3, "decoder_start_token_id": 3}
+    words = language_models.tokenizer(end_of_text=True)
+    torch.manual_seed(0)
+    built = model(config(vocab_size=len(words), d_model=8, max_position_embeddings=64, **sizes, **tokens))
+    built.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["bart", "marian"])
+def test_what_transformers_computes_need_not_be_in_a_file(tmp_path: Path, family: str) -> None:
+    """A table of sines and a bias of zeros; any other weight that is not there is refused as ever."""
+    folder = encoder_decoder(family, tmp_path / family)
+    edit_weights(folder, remove("final_logits_bias"))
+    model = load(folder, "translation").model
+    assert not model.final_logits_bias.any()
+    if family == "marian":
+        sines = model.model.encoder.embed_positions
+        assert torch.equal(sines.weight, sines.create_weight())
+    edit_weights(folder, remove("model.decoder.layers.0.fc1.bias"))
+    with pytest.raises(UninitializedWeightsError) as caught:
+        load(folder, "translation")
+    assert caught.value.missing == ("model.decoder.layers.0.fc1.bias",)
+
+
+def test_masks_that_old_checkpoints_hold_are_no_weights(tmp_path: Path) -> None:
+    """GPT-2's, GPT-Neo's and CodeGen's lie beside the weights, and are computed today."""
+    masks = ("attn.bias", "attn.attention.bias", "attn.attention.masked_bias", "attn.causal_mask")
+    folder = language_models.copy("gpt2", tmp_path / "model")
+    edit_weights(folder, lambda tensors: tensors | {f"transformer.h.0.{mask}": torch.ones(1) for mask in masks})
+    assert load(folder).model.can_generate()
+
+
 def test_a_tokenizer_that_is_not_here_is_refused(tmp_path: Path) -> None:
     """Before the weights are read."""
     folder = language_models.copy("llama", tmp_path / "model")
@@ -164,6 +225,20 @@ def test_an_encoder_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "bert")
 
 
+def test_half_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    """By itself, transformers takes BART's decoder for a model of its own."""
+    folder = encoder_decoder("bart", tmp_path / "bart")
+    with pytest.raises(UnsupportedModelError, match="use task='text2text-generation'"):
+        load(folder)
+
+
+def test_a_task_may_name_two_languages(tmp_path: Path) -> None:
+    """As T5's configuration does, with the words that stand before each text."""
+    folder = language_models.copy("t5", tmp_path / "t5")
+    edit_json(folder / "config.json", task_specific_params={"translation_en_to_de": {"prefix": "to German: "}})
+    assert load(folder, "translation_en_to_de").prefix == "to German: "
+
+
 def test_an_embedding_model_is_refused(tiny: Path) -> None:
     """The hint is the class that it is for."""
     with pytest.raises(UnsupportedModelError, match="HuggingFaceEmbeddings"):
@@ -176,6 +251,10 @@ def test_an_embedding_model_is_refused(tiny: Path) -> None:
         ({"load_in_8bit": True}, UnsupportedModelError, "BitsAndBytesConfig"),
         ({"use_safetensors": False}, UnsafeModelError, "pickle"),
         ({"no_such_setting": 1}, InputError, "no_such_setting"),
+        ({"output_loading_info": True}, InputError, "output_loading_info"),
+        ({"dtype": "no_such_type"}, InputError, "no_such_type"),
+        ({"attn_implementation": "flash_attention_2"}, EngineNotInstalledError, "FlashAttention2"),
+        ({"variant": "fp16"}, CheckpointError, "fp16"),
     ],
 )
 def test_model_kwargs_that_cannot_be_used(model_kwargs: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -219,6 +298,8 @@ def test_a_map_of_devices_needs_accelerate(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_two_maps_of_devices_contradict_each_other() -> None:
     """As two of anything do."""
+    with pytest.raises(InputError, match="device"):
+        load(language_models.folder("llama"), device=-1, model_kwargs={"device_map": "auto"})
     with pytest.raises(InputError, match="device_map"):
         load(language_models.folder("llama"), device_map="auto", model_kwargs={"device_map": "auto"})
 
@@ -286,6 +367,9 @@ def test_a_pipeline_that_writes_nothing_is_refused() -> None:
     for wrong in (embedding, object()):
         with pytest.raises(UnsupportedModelError, match="does not generate text"):
             adopt(wrong)
+    bert = BertLMHeadModel(checkpoints.bert_config())
+    with pytest.raises(UnsupportedModelError, match="reads texts and writes none"):
+        adopt(pipeline("text-generation", model=bert, tokenizer=checkpoints.tokenizer()))
 
 
 def test_a_model_with_its_own_code_needs_trust(tmp_path: Path) -> None:
@@ -302,6 +386,21 @@ def test_a_model_with_its_own_code_needs_trust(tmp_path: Path) -> None:
 def test_own_code_makes_no_weight(tmp_path: Path) -> None:
     """A head that the files lack is refused in its authors' class, too."""
     folder = remote_language_model.build(tmp_path / "memoryless", without="lm_head.weight")
+    with pytest.raises(UninitializedWeightsError, match="lm_head"):
+        load(folder, model_kwargs={"trust_remote_code": True})
+
+
+def test_own_code_ties_its_head_as_transformers_4_did(tmp_path: Path) -> None:
+    """A list of names meant: the head is the table of words, unless the configuration says otherwise."""
+    folder = remote_language_model.build(tmp_path / "memoryless", without="lm_head.weight")
+    code = folder / "modeling_memoryless.py"
+    line = "    _supports_cache_class = False\n"
+    code.write_text(code.read_text().replace(line, f"{line}    _tied_weights_keys = ['lm_head.weight']\n"))
+    edit_json(folder / "config.json", tie_word_embeddings=True)
+    model = load(folder, model_kwargs={"trust_remote_code": True}).model
+    assert model.lm_head.weight is model.embed.weight
+    assert torch.equal(model.lm_head.weight, remote_language_model.weights()["embed.weight"])
+    edit_json(folder / "config.json", tie_word_embeddings=False)
     with pytest.raises(UninitializedWeightsError, match="lm_head"):
         load(folder, model_kwargs={"trust_remote_code": True})
 
