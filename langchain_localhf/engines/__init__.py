@@ -62,7 +62,7 @@ def open_generator(  # noqa: PLR0913 - what a user can say about a model
         EngineNotInstalledError: Its extra is not installed.
         UninitializedWeightsError: The model would not run with the checkpoint's own weights.
     """
-    _require(backend)
+    _require(backend, "llguidance")
     from langchain_localhf.engines.torch.generator import TorchGenerator  # noqa: PLC0415 - the framework loads on first use
     from langchain_localhf.engines.torch.language_model import load_language_model  # noqa: PLC0415 - as above
 
@@ -84,17 +84,18 @@ def adopt_pipeline(pipeline: object, *, batch_size: int | None) -> Generator:
     Raises:
         UnsupportedModelError: The pipeline does not generate text.
     """
-    _require("torch")
+    _require("torch", "llguidance")
     from langchain_localhf.engines.torch.generator import TorchGenerator  # noqa: PLC0415 - the framework loads on first use
     from langchain_localhf.engines.torch.language_model import adopt  # noqa: PLC0415 - as above
 
     return TorchGenerator(adopt(pipeline), batch_size=batch_size)
 
 
-def _require(backend: str) -> None:
+def _require(backend: str, *more: str) -> None:
+    """Checks that there is an engine, and that it is installed, with `more` of its packages."""
     if backend not in _EXTRAS:
         msg = f"there is no engine for backend={backend!r}"
         raise UnsupportedModelError(msg, hint=f"use one of {', '.join(_EXTRAS)}")
-    if not installed(backend):
+    if not installed(backend) or not all(map(find_spec, more)):
         msg = f"the {backend} engine is not installed"
         raise EngineNotInstalledError(msg, hint=f'pip install "langchain-localhf[{backend}]"')

@@ -420,6 +420,14 @@ def test_an_engine_that_is_not_there() -> None:
     assert engines.installed()
 
 
+def test_an_engine_that_is_half_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint is the extra that brings the rest, and embeddings do without it."""
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "llguidance" else name)
+    with pytest.raises(EngineNotInstalledError, match=r"langchain-localhf\[torch\]"):
+        HuggingFacePipeline.from_model_id(str(language_models.folder("gpt2")), "text-generation")
+    assert engines.installed()
+
+
 SCRIPT = """
 from langchain_localhf import ChatHuggingFace, HuggingFacePipeline
 llm = HuggingFacePipeline.from_model_id(sys.argv[1], "text-generation", pipeline_kwargs={"max_new_tokens": 4})
