@@ -420,11 +420,12 @@ def test_an_engine_that_is_not_there() -> None:
     assert engines.installed()
 
 
-def test_an_engine_that_is_half_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_half_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint is the extra that brings the rest, and embeddings do without it."""
+    folder = language_models.copy("gpt2", tmp_path / "model")  # another test may hold the shared one, already loaded
     monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "llguidance" else name)
     with pytest.raises(EngineNotInstalledError, match=r"langchain-localhf\[torch\]"):
-        HuggingFacePipeline.from_model_id(str(language_models.folder("gpt2")), "text-generation")
+        HuggingFacePipeline.from_model_id(str(folder), "text-generation")
     assert engines.installed()
 
 
