@@ -4,12 +4,13 @@ VENV ?= .venv
 DEMO_STORE ?= demo-store
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+EXPORTER := optimum-intel nncf openvino openvino-tokenizers torch transformers
 
 .DEFAULT_GOAL := help
 # Threads that wait must not spin: machines of CI have few cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo test test-offline test-matrix lint check format bench clean
+.PHONY: help demo test test-offline test-matrix lint check format bench export-env clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +48,11 @@ bench: $(VENV)/.dev ## Compare with langchain-huggingface, side by side
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/standard_tests.py
 
-clean: ## Remove the virtual environment and what the demo made
-	rm -rf $(VENV) $(VENV)-oldest $(DEMO_STORE) demo-db
+export-env: $(VENV)-export/.installed ## Make the environment of optimum-cli, which exports language models to OpenVINO
+	@echo "export LOCALHF_OPTIMUM_CLI=$(abspath $(VENV)-export/bin/optimum-cli)"
+
+clean: ## Remove the virtual environments and what the demo made
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-export $(DEMO_STORE) demo-db
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -65,4 +69,12 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)-oldest/.dev: pyproject.toml constraints-oldest.txt
 	test -e $(VENV)-oldest || $(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/pip --disable-pip-version-check install --quiet --constraint constraints-oldest.txt --editable ".[dev]"
+	@touch $@
+
+# Language models need no torchvision, which optimum-intel requires, and which cannot be imported next to a torch
+# without CUDA. Without it everything works, and only `pip check` complains.
+$(VENV)-export/.installed: constraints-export.txt
+	test -e $(VENV)-export || $(PYTHON) -m venv $(VENV)-export
+	$(VENV)-export/bin/pip --disable-pip-version-check install --quiet --constraint constraints-export.txt $(EXPORTER)
+	$(VENV)-export/bin/pip --disable-pip-version-check uninstall --quiet --yes torchvision
 	@touch $@

@@ -14,10 +14,11 @@ from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from langchain_localhf.errors import CheckpointError, EngineError, InputError, LocalHFError
-from langchain_localhf.loading import LoadedEncoder, load_encoder
+from langchain_localhf.loading import load_encoder
 
 if TYPE_CHECKING:
     from langchain_localhf.engines.base import InputKind
+    from langchain_localhf.loaded import LoadedEncoder
 
 _BATCH_DEPENDENT_PRECISIONS = ("int8", "uint8")
 # Two names for one setting: whoever states one of them replaces both.
@@ -56,7 +57,11 @@ class HuggingFaceEmbeddings(BaseModel, Embeddings):
     cache_folder: str | None = Field(default=None, frozen=True)
     """A Hugging Face cache to look into before the others."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict, frozen=True)
-    """What `SentenceTransformer(...)` takes, such as `device`, `truncate_dim` or `trust_remote_code`."""
+    """What `SentenceTransformer(...)` takes, such as `device`, `truncate_dim` or `trust_remote_code`; for the OpenVINO
+    engine, also `ov_config`."""
+    backend: str = Field(default="auto", frozen=True)
+    """The engine: `torch`, `openvino` for the graph that `localhf compile` made, or `auto` for the graph if there is
+    one, openvino is installed, and the settings ask for nothing that it cannot do."""
     encode_kwargs: dict[str, Any] = Field(default_factory=dict)
     """What `SentenceTransformer.encode` takes, such as `batch_size` or `normalize_embeddings`."""
     query_encode_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -85,7 +90,11 @@ class HuggingFaceEmbeddings(BaseModel, Embeddings):
 
     def _load(self) -> None:
         self._loaded = load_encoder(
-            self.model_name, cache_folder=self.cache_folder, pooling=self.pooling, model_kwargs=self.model_kwargs
+            self.model_name,
+            cache_folder=self.cache_folder,
+            pooling=self.pooling,
+            backend=self.backend,
+            model_kwargs=self.model_kwargs,
         )
 
     @classmethod

@@ -16,104 +16,29 @@ import copy
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint, auto_model_for
-from langchain_localhf.checkpoint.fingerprint import fingerprint, shaping_files
-from langchain_localhf.engines import golden
-from langchain_localhf.errors import CheckpointError, IntegrityError
-from langchain_localhf.store import files as model_files
+from langchain_localhf.loaded import (
+    FileState,
+    LoadedEncoder,
+    LoadedGenerator,
+    LoadedModel,
+    LoadedScorer,
+    compare_with_golden,
+    file_state_of,
+)
 from langchain_localhf.store import locations
-from langchain_localhf.store.manifest import compare, describe
+from langchain_localhf.store.manifest import compare
 from langchain_localhf.store.model_store import LocalModel, locate
-from langchain_localhf.store.reference import Reference
+from langchain_localhf.store.reference import Reference, expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
-    from langchain_localhf.engines.base import Encoder, Generator
-
-FileState = dict[str, tuple[int, ...]]
 _Loaded = TypeVar("_Loaded", bound="LoadedModel")
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model that runs, and where it came from. Several objects may hold the same one.
-
-    Attributes:
-        model: The model's name, folder and manifest.
-        checkpoint: What its files say.
-        settings: The settings it was loaded with.
-        file_state: What shows, for each file by its path, whether it is still the one that was loaded.
-    """
-
-    model: LocalModel
-    checkpoint: Checkpoint
-    settings: dict[str, Any]
-    file_state: FileState
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: copies of the object that holds it share the model."""
-        return self
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedGenerator(LoadedModel):
-    """A language model that runs.
-
-    Attributes:
-        generator: The engine that runs it.
-    """
-
-    generator: Generator
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedEncoder(LoadedModel):
-    """An embedding model that runs.
-
-    Attributes:
-        encoder: The engine that runs it.
-        pooling: The pooling that the user stated for a plain transformer checkpoint.
-        model_kwargs: What was passed on to sentence-transformers.
-    """
-
-    encoder: Encoder
-    pooling: str | None
-    model_kwargs: dict[str, Any]
-
-    @cached_property
-    def hashes(self) -> dict[str, str]:
-        """The sha256 of each file, by path: from the manifest, else computed now.
-
-        Raises:
-            IntegrityError: There is no manifest, and the files are no longer those that were loaded.
-        """
-        if self.model.manifest is not None:
-            return self.model.manifest.hashes
-        paths = shaping_files(self.checkpoint, self.checkpoint.files)
-        changed = dict(self.file_state.items() ^ _file_state(self.model).items())
-        if changed:
-            msg = f"files of {self.model.folder} were changed after it was loaded: {', '.join(sorted(changed))}"
-            raise IntegrityError(msg, changed=sorted(changed), hint="make a new object to load them as they are now")
-        return {entry.path: entry.sha256 for entry in describe(self.checkpoint.folder, paths)}
-
-    def fingerprint(self, encode_kwargs: Mapping[str, Any] | None = None) -> str:
-        """What identifies the vectors of documents that are encoded with these settings."""
-        return fingerprint(
-            self.checkpoint,
-            self.hashes,
-            pooling=self.pooling,
-            model_kwargs=self.model_kwargs,
-            encode_kwargs=encode_kwargs,
-        )
-
-
 _lock = threading.Lock()
 _shared: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
 
@@ -123,6 +48,7 @@ def load_encoder(
     *,
     cache_folder: str | Path | None = None,
     pooling: str | None = None,
+    backend: str = "auto",
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> LoadedEncoder:
     """Loads an embedding model that is on this machine, or hands out the one that an equal request loaded.
@@ -131,6 +57,7 @@ def load_encoder(
         model_name: A folder, `org/name`, or `org/name@revision`.
         cache_folder: A Hugging Face cache to look into before the others.
         pooling: How a plain transformer checkpoint makes one vector of its token vectors.
+        backend: The engine; `auto` for the compiled graph, if there is one that does what is asked, else torch.
         model_kwargs: What `SentenceTransformer(...)` takes; never changed.
 
     Raises:
@@ -140,9 +67,36 @@ def load_encoder(
         CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
         EngineError: Its engine is not installed, or cannot run it here.
     """
-    settings: dict[str, Any] = {"pooling": pooling, "model_kwargs": copy.deepcopy(dict(model_kwargs or {}))}
+    settings: dict[str, Any] = {
+        "pooling": pooling,
+        "backend": backend,
+        "model_kwargs": copy.deepcopy(dict(model_kwargs or {})),
+    }
     model = _locate(model_name, cache_folder, settings["model_kwargs"])
     return _once(LoadedEncoder, model, settings, lambda: open_model(model, **settings))
+
+
+def load_scorer(
+    model_name: str,
+    *,
+    cache_folder: str | Path | None = None,
+    backend: str = "auto",
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> LoadedScorer:
+    """Loads a cross-encoder that is on this machine, or hands out the one that an equal request loaded.
+
+    Args:
+        model_name: A folder, `org/name`, or `org/name@revision`.
+        cache_folder: A Hugging Face cache to look into before the others.
+        backend: The engine; `auto` for the compiled graph, if there is one that does what is asked, else torch.
+        model_kwargs: What `CrossEncoder(...)` takes; never changed.
+
+    Raises:
+        As `load_encoder`.
+    """
+    settings: dict[str, Any] = {"backend": backend, "model_kwargs": copy.deepcopy(dict(model_kwargs or {}))}
+    model = _locate(model_name, cache_folder, settings["model_kwargs"])
+    return _once(LoadedScorer, model, settings, lambda: open_scorer(model, **settings))
 
 
 def load_generator(
@@ -182,7 +136,11 @@ def load_generator(
         "batch_size": batch_size,
         "model_kwargs": copy.deepcopy(dict(model_kwargs or {})),
     }
-    model = _locate(model_id, settings["model_kwargs"].get("cache_dir"), settings["model_kwargs"])
+    file = expand_user(Path(model_id)) if backend == "openvino" and str(model_id).endswith(".gguf") else None
+    if file is not None and file.is_file():
+        model = LocalModel(file.stem, file.absolute())
+    else:
+        model = _locate(model_id, settings["model_kwargs"].get("cache_dir"), settings["model_kwargs"])
     return _once(LoadedGenerator, model, settings, lambda: _open_generator(model, settings))
 
 
@@ -194,7 +152,7 @@ def _locate(name: str, cache_folder: str | Path | None, model_kwargs: Mapping[st
 def _once(kind: type[_Loaded], model: LocalModel, settings: dict[str, Any], load: Callable[[], _Loaded]) -> _Loaded:
     """The model that an equal request loaded, if it is still in use; else a new one."""
     with _lock:
-        state = _file_state(model)
+        state = file_state_of(model)
         for loaded in _shared:
             same = (loaded.model.folder, loaded.file_state) == (model.folder, state)
             if same and isinstance(loaded, kind) and loaded.settings == settings:
@@ -206,7 +164,9 @@ def _once(kind: type[_Loaded], model: LocalModel, settings: dict[str, Any], load
 
 def _open_generator(model: LocalModel, settings: dict[str, Any]) -> LoadedGenerator:
     """Checks, loads and proves the language model in a folder; steps 3 to 5 above, without sharing."""
-    state = _file_state(model)
+    state = file_state_of(model)
+    if settings["backend"] == "openvino":
+        return _open_openvino_generator(model, settings, state)
     trusted = bool(settings["model_kwargs"].get("trust_remote_code", False))
     with _verified(model, at_once=trusted):
         checkpoint = Checkpoint.read(model.folder)
@@ -218,7 +178,19 @@ def _open_generator(model: LocalModel, settings: dict[str, Any]) -> LoadedGenera
     return LoadedGenerator(model, checkpoint, settings, state, generator)
 
 
-def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str, Any]) -> LoadedEncoder:
+def _open_openvino_generator(model: LocalModel, settings: dict[str, Any], state: FileState) -> LoadedGenerator:
+    """As `_open_generator`; there is no code that could run, and no safetensors are asked for."""
+    checkpoint = Checkpoint(model.folder)
+    with _verified(model, at_once=False):
+        generator = engines.open_generator(
+            checkpoint, name=model.name, manifest=model.manifest, **copy.deepcopy(settings)
+        )
+    return LoadedGenerator(model, checkpoint, settings, state, generator)
+
+
+def open_model(
+    model: LocalModel, *, pooling: str | None, model_kwargs: dict[str, Any], backend: str = "torch"
+) -> LoadedEncoder:
     """Checks, loads and proves the embedding model in a folder; steps 3 to 5 above, without sharing.
 
     Raises:
@@ -226,23 +198,61 @@ def open_model(model: LocalModel, *, pooling: str | None, model_kwargs: dict[str
         CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
         EngineError: Its engine is not installed, or cannot run it here.
     """
-    state = _file_state(model)
+    state = file_state_of(model)
+    engine = engines.choose_encoder(
+        backend, name=model.name, manifest=model.manifest, pooling=pooling, model_kwargs=model_kwargs
+    )
+    is_compiled = engine == "openvino"
     trusted = bool(model_kwargs.get("trust_remote_code", False))
-    with _verified(model, at_once=trusted):  # code runs only after its hash was compared
+    # Code runs only after its hash was compared; in a graph there is none.
+    with _verified(model, at_once=trusted and not is_compiled, compiled_only=is_compiled):
         checkpoint = Checkpoint.read(model.folder)
-        _require_trust(checkpoint, model, trusted=trusted)
-        checkpoint.require_encoder(pooling=pooling)
+        if not is_compiled:
+            _require_trust(checkpoint, model, trusted=trusted)
+        checkpoint.require_encoder(pooling=pooling, weights=not is_compiled)
         encoder = engines.open_encoder(
             checkpoint,
             name=model.name,
             pooling=pooling,
             model_kwargs=copy.deepcopy(model_kwargs),
             manifest=model.manifest,
-            backend=model_kwargs.get("backend", "torch"),
+            backend=engine,
         )
-    settings = {"pooling": pooling, "model_kwargs": model_kwargs}
-    loaded = LoadedEncoder(model, checkpoint, settings, state, encoder, pooling, model_kwargs)
-    _compare_with_golden(loaded)
+    settings = {"pooling": pooling, "backend": backend, "model_kwargs": model_kwargs}
+    loaded = LoadedEncoder(model, checkpoint, settings, state, encoder, pooling, model_kwargs, is_compiled)
+    compare_with_golden(loaded)
+    return loaded
+
+
+def open_scorer(model: LocalModel, *, model_kwargs: dict[str, Any], backend: str = "torch") -> LoadedScorer:
+    """Checks, loads and proves the cross-encoder in a folder; steps 3 to 5 above, without sharing.
+
+    Raises:
+        IntegrityError: Its files differ from its manifest.
+        CheckpointError: Its files are incomplete, unsafe, or would not run with their own weights.
+        EngineError: Its engine is not installed, or cannot run it here.
+    """
+    state = file_state_of(model)
+    engine = engines.choose_encoder(
+        backend, name=model.name, manifest=model.manifest, pooling=None, model_kwargs=model_kwargs
+    )
+    is_compiled = engine == "openvino"
+    trusted = bool(model_kwargs.get("trust_remote_code", False))
+    with _verified(model, at_once=trusted and not is_compiled, compiled_only=is_compiled):
+        checkpoint = Checkpoint.read(model.folder)
+        if not is_compiled:
+            _require_trust(checkpoint, model, trusted=trusted, auto_model=checkpoint.auto_model)
+        checkpoint.require_scorer(weights=not is_compiled)
+        scorer = engines.open_scorer(
+            checkpoint,
+            name=model.name,
+            model_kwargs=copy.deepcopy(model_kwargs),
+            manifest=model.manifest,
+            backend=engine,
+        )
+    settings = {"backend": backend, "model_kwargs": model_kwargs}
+    loaded = LoadedScorer(model, checkpoint, settings, state, scorer, model_kwargs, is_compiled)
+    compare_with_golden(loaded)
     return loaded
 
 
@@ -257,7 +267,7 @@ def _require_trust(checkpoint: Checkpoint, model: LocalModel, *, trusted: bool, 
 
 
 @contextlib.contextmanager
-def _verified(model: LocalModel, *, at_once: bool) -> Iterator[None]:
+def _verified(model: LocalModel, *, at_once: bool, compiled_only: bool = False) -> Iterator[None]:
     """Compares the model's files with its manifest, if it has one, while it loads.
 
     Hashing runs beside the imports and the loading, which leave a core idle; nobody gets the model before both are
@@ -267,35 +277,10 @@ def _verified(model: LocalModel, *, at_once: bool) -> Iterator[None]:
         yield
         return
     with ThreadPoolExecutor(1) as background:
-        differences = background.submit(compare, model.folder, model.manifest)
+        differences = background.submit(compare, model.folder, model.manifest, compiled_only=compiled_only)
         try:
             if not (at_once and differences.result()):
                 yield
         finally:
             if found := differences.result():
                 raise found.as_error(model.manifest)
-
-
-def _compare_with_golden(loaded: LoadedEncoder) -> None:
-    manifest = loaded.model.manifest
-    if manifest is None or manifest.check is None or manifest.check.golden is None:
-        return
-    if loaded.fingerprint() != manifest.fingerprint:  # other settings, other vectors
-        return
-    cosine = golden.lowest_cosine(loaded.encoder.probe_vectors, manifest.check.golden)
-    if cosine < golden.MIN_COSINE:
-        msg = (
-            f"{manifest.name} gives other vectors than when it was checked (cosine {cosine:.4f}); "
-            f"then: {_versions(manifest.check.versions)}; now: {_versions(loaded.encoder.versions)}"
-        )
-        hint = f"install the versions from then, or check the model anew with these: {manifest.origin_command}"
-        raise CheckpointError(msg, hint=hint)
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _file_state(model: LocalModel) -> FileState:
-    stats = {path: (model.folder / path).stat() for path in model_files.files_in(model.folder)}
-    return {path: (status.st_ino, status.st_size, status.st_mtime_ns) for path, status in stats.items()}

@@ -16,7 +16,8 @@ import torch
 from support import checkpoints
 from support.checkpoints import COMMIT, edit_json, flip_byte, hub_cache, stored
 
-from langchain_localhf import engines, loading
+from langchain_localhf import engines
+from langchain_localhf import loaded as loaded_models
 from langchain_localhf.engines import golden
 from langchain_localhf.errors import (
     CheckpointError,
@@ -24,11 +25,12 @@ from langchain_localhf.errors import (
     ModelNotFoundError,
     UninitializedWeightsError,
 )
-from langchain_localhf.loading import LoadedEncoder, load_encoder
+from langchain_localhf.loading import load_encoder
 from langchain_localhf.store.files import MANIFEST_NAME
 from langchain_localhf.store.manifest import Manifest, SoundnessCheck, describe
 
 if TYPE_CHECKING:
+    from langchain_localhf.loaded import LoadedEncoder
     from pathlib import Path
 
     from langchain_localhf.store.model_store import LocalModel
@@ -244,7 +246,7 @@ class TestFingerprint:
         """A loaded model keeps the hashes of its files; settings are worked in anew each time."""
         loaded = _load(tiny)
         first = loaded.fingerprint({"batch_size": 2})
-        monkeypatch.setattr(loading, "describe", None)
+        monkeypatch.setattr(loaded_models, "describe", None)
         assert loaded.fingerprint() == first
         assert loaded.fingerprint({"truncate_dim": 4}) != first
 

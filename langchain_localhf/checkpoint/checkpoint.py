@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_localhf.checkpoint import code as checkpoint_code
+from langchain_localhf.checkpoint import kinds
 from langchain_localhf.checkpoint.modules import (
     PULL_AGAIN,
     Module,
@@ -36,8 +37,6 @@ AUTO_MODELS = {
     "translation": "AutoModelForSeq2SeqLM",
 }
 _ONE_LANGUAGE_TO_ANOTHER = re.compile(r"translation_\w+_to_\w+")
-POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-
 _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
     "spm.model", "vocab.model", "tekken.json",
@@ -114,9 +113,19 @@ class Checkpoint:
         """
         return checkpoint_code.read_references(self.folder, self.transformer_folders, self.parts)
 
-    def foreign_code(self, auto_model: str = "AutoModel") -> tuple[CodeReference, ...]:
+    @property
+    def is_cross_encoder(self) -> bool:
+        """Whether the model scores pairs of texts."""
+        return kinds.is_cross_encoder(self)
+
+    @property
+    def auto_model(self) -> str:
+        """What transformers loads the model as, if it is no language model."""
+        return "AutoModelForSequenceClassification" if self.is_cross_encoder else "AutoModel"
+
+    def foreign_code(self, auto_model: str | None = None) -> tuple[CodeReference, ...]:
         """The classes outside the libraries that the model needs when it is loaded as `auto_model`."""
-        needed = tuple(reference for reference in self.code if reference.is_for(auto_model))
+        needed = tuple(reference for reference in self.code if reference.is_for(auto_model or self.auto_model))
         return () if checkpoint_code.taken_over(needed, self.config) else needed
 
     @cached_property
@@ -143,18 +152,13 @@ class Checkpoint:
     @cached_property
     def foreign_activations(self) -> dict[str, str]:
         """The activation functions that are not torch's own, by the file that names them."""
-        named = {
-            part.configuration: str(read_json(self.folder / part.configuration).get("activation_function", "torch."))
-            for part in self.parts
-            if part.class_name == "Dense" and part.configuration
-        }
-        return {path: activation for path, activation in named.items() if not activation.startswith("torch.")}
+        return kinds.foreign_activations(self)
 
     def require_trust(
         self,
         *,
         trust_remote_code: bool = False,
-        auto_model: str = "AutoModel",
+        auto_model: str | None = None,
         name: str | None = None,
         commits: Mapping[str, str] | None = None,
         bring: str | None = None,
@@ -163,7 +167,7 @@ class Checkpoint:
 
         Args:
             trust_remote_code: Whether the user allows code from the repository to run.
-            auto_model: What the model is to be loaded as.
+            auto_model: What the model is to be loaded as, if not as what it is.
             name: The model's repository, for messages; its folder if None.
             commits: The commits of the repositories with its code, for messages; its own is `""`.
             bring: The command that brings the model here with its code, as `code.refusal` takes it.
@@ -180,7 +184,7 @@ class Checkpoint:
             path, activation = next(iter(self.foreign_activations.items()))
             msg = (
                 f"{self.folder / path} names an activation function that is not torch's own: {activation}; "
-                "without trust, sentence-transformers would silently take Tanh"
+                "without trust, sentence-transformers would silently take another one"
             )
             command = f"localhf pull --trust-remote-code {name}" if bring is None and name else bring
             raise UnsafeModelError(msg, hint=checkpoint_code.trust_hint(command))
@@ -199,11 +203,12 @@ class Checkpoint:
         for folder in self.transformer_folders:
             self._require_transformer_files(folder)
 
-    def require_encoder(self, *, pooling: str | None = None) -> None:
+    def require_encoder(self, *, pooling: str | None = None, weights: bool = True) -> None:
         """Checks that these files make a complete embedding model. Whose code they run is not looked at.
 
         Args:
             pooling: The pooling that the user states for a plain transformer checkpoint.
+            weights: Whether the model's own weights are to run, and not what was compiled from them.
 
         Raises:
             IncompleteModelError: Files are missing, or nothing states the pooling.
@@ -211,8 +216,25 @@ class Checkpoint:
             CheckpointError: A file is damaged.
             UnsupportedModelError: This is not an embedding model, or its pooling is not known.
         """
-        self._require_kind(pooling)
-        self.require_complete()
+        kinds.require_encoder(self, pooling)
+        if weights:
+            self.require_complete()
+
+    def require_scorer(self, *, weights: bool = True) -> None:
+        """Checks that these files make a complete cross-encoder. Whose code they run is not looked at.
+
+        Args:
+            weights: Whether the model's own weights are to run, and not what was compiled from them.
+
+        Raises:
+            IncompleteModelError: Files are missing.
+            UnsafeModelError: The weights are pickled.
+            CheckpointError: A file is damaged.
+            UnsupportedModelError: This is no cross-encoder.
+        """
+        kinds.require_scorer(self)
+        if weights:
+            self.require_complete()
 
     def require_language_model(self) -> None:
         """Checks that these files make a complete language model. Whose code they run is not looked at.
@@ -221,11 +243,10 @@ class Checkpoint:
             IncompleteModelError: Files are missing.
             UnsafeModelError: The weights are pickled.
             CheckpointError: A file is damaged.
-            UnsupportedModelError: This is an embedding model, or the weights are those of an adapter only.
+            UnsupportedModelError: This is an embedding model or a cross-encoder, or the weights are those of an adapter
+                only.
         """
-        if self.modules:
-            msg = f"{self.folder} is an embedding model (it has a modules.json), and writes no text"
-            raise UnsupportedModelError(msg, hint="use HuggingFaceEmbeddings for it")
+        kinds.require_language_model(self)
         self.require_complete()
 
     def _refuse_pickle(self) -> None:
@@ -236,28 +257,6 @@ class Checkpoint:
             )
             hint = "use a revision of the model with safetensors weights, or convert them once where you trust the file"
             raise UnsafeModelError(msg, hint=hint)
-
-    def _require_kind(self, pooling: str | None) -> None:
-        kind = self.settings.get("model_type", "SentenceTransformer")
-        if kind != "SentenceTransformer":
-            msg = f"{self.folder} was saved as a {kind}, not as a SentenceTransformer"
-            raise UnsupportedModelError(msg, hint="use an embedding model here")
-        if pooling is not None and pooling not in POOLING_MODES:
-            msg = f"unknown pooling {pooling!r}"
-            raise UnsupportedModelError(msg, hint=f"use one of {', '.join(POOLING_MODES)}")
-        if pooling is not None and self.modules:
-            msg = f"{self.folder} states its own pooling in modules.json; pooling={pooling!r} would contradict it"
-            raise UnsupportedModelError(msg, hint="leave pooling out")
-        if pooling is None and not self.modules:
-            msg = (
-                f"{self.folder} has no modules.json, so nothing says how its token vectors become one vector; "
-                "sentence-transformers would silently take the mean"
-            )
-            hint = (
-                'pass pooling="mean" (or "cls", "lasttoken") as the model card says; '
-                "if the repository has a modules.json, pull it again"
-            )
-            raise IncompleteModelError(msg, missing=("modules.json",), hint=hint)
 
     def _require_module_files(self) -> None:
         needed = [part.configuration for part in self.parts if part.configuration]

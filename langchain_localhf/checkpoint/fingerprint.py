@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from langchain_localhf.checkpoint.prompts import prompt_for
 from langchain_localhf.store import files as model_files
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ _VERSION = 1
 # Settings that cannot change a vector beyond rounding. Whatever is not listed here counts.
 _NEUTRAL_MODEL_SETTINGS = {
     "backend", "cache_folder", "device", "local_files_only", "model_card_data", "revision", "similarity_fn_name",
-    "token", "trust_remote_code", "use_auth_token", "prompts", "default_prompt_name",
+    "token", "trust_remote_code", "use_auth_token", "prompts", "default_prompt_name", "ov_config",
 }  # fmt: skip
 _NEUTRAL_LOADING_SETTINGS = {
     "attn_implementation",
+    "device",
     "device_map",
     "dtype",
     "low_cpu_mem_usage",
+    "ov_config",
     "torch_dtype",
     "use_safetensors",
 }
@@ -37,7 +40,6 @@ _NEUTRAL_ENCODE_SETTINGS = {
     "show_progress_bar",
 }  # fmt: skip
 _DEFAULTS = {"normalize_embeddings": False, "output_value": "sentence_embedding", "precision": "float32"}
-_DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
 
 
 def fingerprint(
@@ -47,6 +49,7 @@ def fingerprint(
     pooling: str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
     encode_kwargs: Mapping[str, Any] | None = None,
+    quantized: str | None = None,
 ) -> str:
     """The fingerprint of a model with its settings, as 64 hexadecimal digits.
 
@@ -56,6 +59,7 @@ def fingerprint(
         pooling: The pooling that the user stated, or None.
         model_kwargs: What `SentenceTransformer(...)` is called with.
         encode_kwargs: What documents are encoded with.
+        quantized: The sha256 of the quantized weights that run in the place of the model's own, or None.
     """
     model_settings = _without(model_kwargs or {}, _NEUTRAL_MODEL_SETTINGS)
     if nested := model_settings.pop("model_kwargs", None):
@@ -70,8 +74,10 @@ def fingerprint(
         "pooling": pooling,
         "model": _stated(model_settings),
         "encode": _stated(encode_settings),
-        "document_prompt": document_prompt(checkpoint, model_kwargs or {}, encode_kwargs or {}),
+        "document_prompt": prompt_for("document", checkpoint, model_kwargs or {}, encode_kwargs or {}),
     }
+    if quantized:
+        identity["quantized"] = quantized
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -81,27 +87,6 @@ def shaping_files(checkpoint: Checkpoint, paths: Iterable[str]) -> list[str]:
     known = list(paths)
     code = [path for path in known if model_files.is_code(path)] if checkpoint.foreign_code() else []
     return sorted([*model_files.shape_vectors(known), *code])
-
-
-def document_prompt_name(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any]) -> str | None:
-    """The name of the prompt that the model or the user states for documents, or None.
-
-    `SentenceTransformer.encode_document` takes the first of `document`, `passage` and `corpus` that is there. From
-    version 6 on an empty `document` always is, and is saved with the model, so that it hides a `passage` that someone
-    wrote. So an empty prompt of the checkpoint states nothing; one that the user gives does.
-    """
-    given = model_kwargs.get("prompts") or {}
-    saved = {name: text for name, text in checkpoint.prompts.items() if text}
-    return next((name for stated in (given, saved) for name in _DOCUMENT_PROMPT_NAMES if name in stated), None)
-
-
-def document_prompt(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any], encode_kwargs: Mapping[str, Any]) -> str:
-    """The text that is put before every document; empty for none."""
-    if encode_kwargs.get("prompt") is not None:
-        return str(encode_kwargs["prompt"])
-    name = encode_kwargs.get("prompt_name") or document_prompt_name(checkpoint, model_kwargs)
-    prompts = {**checkpoint.prompts, **(model_kwargs.get("prompts") or {})}
-    return str(prompts.get(name, "")) if name else ""
 
 
 def _without(settings: Mapping[str, Any], neutral: set[str]) -> dict[str, Any]:

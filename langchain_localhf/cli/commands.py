@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from langchain_localhf.cli.application import FAILED, Application, interrupted_at_once
-from langchain_localhf.cli.output import give, give_differences, give_json, give_model, give_models, say, summary
+from langchain_localhf.cli.output import (
+    give,
+    give_compiled,
+    give_differences,
+    give_json,
+    give_model,
+    give_models,
+    say,
+    summary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from langchain_localhf.store.compilation import Precision
     from langchain_localhf.store.model_store import LocalModel
 
 _LOCKFILE = "localhf.lock"  # as in store.lockfile, which is not imported before a command runs
@@ -40,10 +50,17 @@ def main() -> None:
 @click.argument("models", nargs=-1, metavar="MODEL[@REVISION]...")
 @click.option("--lock", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The lockfile to update.")
 @click.option("--locked", is_flag=True, help=f"Bring exactly what the lockfile says ({_LOCKFILE}, or --lock FILE).")
+@click.option("--compile", "compiled", is_flag=True, help="Compile each for OpenVINO, as `localhf compile` does.")
 @_trust
 @_format
 def pull(
-    models: tuple[str, ...], *, lock: Path | None, locked: bool, trust_remote_code: bool, output_format: str
+    models: tuple[str, ...],
+    *,
+    lock: Path | None,
+    locked: bool,
+    compiled: bool,
+    trust_remote_code: bool,
+    output_format: str,
 ) -> None:
     """Download models, verify every file, check that they are sound.
 
@@ -64,6 +81,11 @@ def pull(
         pulled = provisioning.pull(
             *models, lock=lock, locked=locked, trust_remote_code=trust_remote_code, show_progress=True
         )
+        if compiled:
+            pulled = [
+                provisioning.compile_model(model, trust_remote_code=trust_remote_code, show_progress=True)
+                for model in pulled
+            ]
     _give_new(pulled, output_format)
 
 
@@ -77,6 +99,84 @@ def add(path: Path, *, name: str, trust_remote_code: bool, output_format: str) -
     from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
 
     _give_new([provisioning.add(path, name, trust_remote_code=trust_remote_code)], output_format)
+
+
+@main.command("compile")
+@click.argument("model")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+    default="auto",
+    show_default=True,
+    help="What to calculate in; of a language model, what to keep its weights in.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Texts like yours, one a line, to learn the ranges of int8 from.",
+)
+@click.option("--force", is_flag=True, help="Compile a model that is compiled already.")
+@_trust
+@_format
+def compile_command(
+    model: str,
+    *,
+    precision: Precision,
+    calibration: Path | None,
+    force: bool,
+    trust_remote_code: bool,
+    output_format: str,
+) -> None:
+    """Compile a model for OpenVINO.
+
+    It then runs without torch and without transformers. An embedding model becomes one graph. It is
+    compared with torch, text by text, and not written if it gives other vectors. A language model is
+    exported by `optimum-cli`, on the PATH or in LOCALHF_OPTIMUM_CLI.
+
+    `auto` is bf16 on a processor that has it, and f32 elsewhere; for a language model int8 from a billion
+    parameters on. int8 is faster and less exact: how much is measured on your texts, and its vectors do
+    not mix with others in one collection. int4 is for language models only.
+    """
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    texts = _lines_of(calibration) if calibration else []
+    compiled = provisioning.compile_model(
+        model,
+        precision=precision,
+        texts=texts,
+        trust_remote_code=trust_remote_code,
+        force=force,
+        show_progress=True,
+    )
+    give_compiled(compiled, output_format)
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="MODEL...", required=True)
+@click.option("--runtime", type=click.Choice(["openvino"]), default="openvino", show_default=True)
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="FOLDER",
+    help="The store to copy to; it serves as a LOCALHF_HOME.",
+)
+@_format
+def pack(models: tuple[str, ...], *, runtime: str, target: Path, output_format: str) -> None:
+    """Copy compiled models without their weights.
+
+    What is copied runs with `pip install "langchain-localhf[openvino]"` alone.
+    """
+    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+
+    packed = [provisioning.pack(model, target, runtime=runtime) for model in models]
+    if output_format == "json":
+        give_json([summary(model) for model in packed])
+    else:
+        for model in packed:
+            give(str(model.folder))
 
 
 @main.command("list")
@@ -173,3 +273,12 @@ def _give_new(models: Sequence[LocalModel], output_format: str) -> None:
     else:
         for model in models:
             give(str(model.folder))
+
+
+def _lines_of(path: Path) -> list[str]:
+    """The lines of a text file that say something."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        msg = f"{path} is no text in UTF-8: {error}"
+        raise click.UsageError(msg) from error

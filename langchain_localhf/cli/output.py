@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from langchain_localhf.store.compilation import Parity
     from langchain_localhf.store.manifest import Differences, Manifest
     from langchain_localhf.store.model_store import LocalModel
 
@@ -38,7 +39,7 @@ def give_models(models: Sequence[LocalModel], output_format: str) -> None:
     if output_format == "json":
         give_json([summary(model) for model in models])
     elif models:
-        rows = [("NAME", "COMMIT", "SIZE", "DIMENSION", "CHECKED", "CODE"), *map(_row, models)]
+        rows = [("NAME", "COMMIT", "SIZE", "DIMENSION", "CHECKED", "CODE", "COMPILED"), *map(_row, models)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             give("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -57,8 +58,19 @@ def give_model(model: LocalModel, output_format: str) -> None:
         give(f"{label.ljust(width)}  {first}")
         for line in more:
             give(f"{' ' * width}  {line}")
-    for entry in model.manifest.files if model.manifest else ():
+    for entry in model.manifest.present if model.manifest else ():
         give(f"  {entry.sha256}  {entry.size_bytes:>12}  {entry.path}")
+
+
+def give_compiled(model: LocalModel, output_format: str) -> None:
+    """Prints where a compiled model is, and, on stderr, how near it is to torch."""
+    compiled = model.manifest.compiled if model.manifest else None
+    if output_format == "json":
+        give_json({**summary(model), "compilation": compiled and compiled.model_dump(mode="json")})
+        return
+    for parity in compiled.parity if compiled else ():
+        say(f"  {_parity(parity)}")
+    give(str(model.folder))
 
 
 def give_differences(results: Iterable[tuple[LocalModel, Differences]], output_format: str) -> bool:
@@ -94,6 +106,8 @@ def summary(model: LocalModel) -> dict[str, Any]:
         "dimension": manifest and manifest.encoder and manifest.encoder.dimension,
         "fingerprint": manifest and manifest.fingerprint,
         "checked": bool(manifest and manifest.check),
+        "compiled": manifest and manifest.compiled and manifest.compiled.precision,
+        "packed": bool(manifest and manifest.packed),
         "trust_remote_code": bool(manifest and manifest.trust_remote_code),
     }
 
@@ -105,7 +119,8 @@ def _row(model: LocalModel) -> tuple[str, ...]:
     commit = (facts["commit"] or _NONE)[:_COMMIT_DIGITS]
     size = _NONE if facts["size_bytes"] is None else formatted_size(facts["size_bytes"])
     checked, code = "yes" if facts["checked"] else "no", "trusted" if facts["trust_remote_code"] else _NONE
-    return (model.name, commit, size, str(facts["dimension"] or _NONE), checked, code)
+    dimension, compiled = str(facts["dimension"] or _NONE), facts["compiled"] or _NONE
+    return (model.name, commit, size, dimension, checked, code, compiled)
 
 
 def _facts(model: LocalModel) -> dict[str, str]:
@@ -135,9 +150,23 @@ def _facts(model: LocalModel) -> dict[str, str]:
             facts["unused"] = ", ".join(check.unused_weights)
     else:
         facts["checked"] = "no"
+    if compiled := manifest.compiled:
+        made = ", ".join(f"{name} {version}" for name, version in compiled.versions.items())
+        alone = "; its weights were left behind" if manifest.packed else ""
+        lines = [f"openvino, {compiled.precision}{alone}, with {made}", *map(_parity, compiled.parity)]
+        facts["compiled"] = "\n".join(lines)
     if manifest.trust_remote_code:
         facts["code"] = "\n".join(["trusted", *_code(manifest)])
     return facts
+
+
+def _parity(parity: Parity) -> str:
+    """How near a graph is to torch, in one line."""
+    kept = "" if parity.neighbours_kept is None else f", {parity.neighbours_kept:.1%} of the ten nearest kept"
+    return (
+        f"{parity.precision}: cosine to torch {parity.mean_cosine:.6f} on average, {parity.lowest_cosine:.6f} at "
+        f"least{kept}; alone or in a batch {parity.batch_difference:.0e}"
+    )
 
 
 def _code(manifest: Manifest) -> Iterator[str]:

@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from langchain_localhf.engines.generation.generation import Generation
     from langchain_localhf.engines.generation.reply import ReplyReader
     from langchain_localhf.engines.generation.request import Prompt, Request
+    from langchain_localhf.engines.traceable import Traceable
 
 InputKind = Literal["query", "document"]
 
 # Two plain texts of different lengths: enough to run every part of a model, cheap enough for every load.
 PROBE_TEXTS = ("the weather is nice", "Quarterly report: tax filings are due")
+# The same for pairs: a good answer, none, one in another order, and nothing at all, so that some score is in between.
+PROBE_PAIRS = (
+    ("how is the weather", "the weather is nice"),
+    ("how is the weather", "Quarterly report: tax filings are due"),
+    ("tax filings are due", "how is the weather"),
+    ("", "the weather is nice"),
+)
 
 
 class Encoder(Protocol):
@@ -65,8 +73,57 @@ class Encoder(Protocol):
             Shape: `(len(texts), dimension)`, in the order of the texts.
         """
 
+    def traceable(self) -> Traceable:
+        """The whole model, ready to be compiled for another engine.
+
+        Raises:
+            UnsupportedModelError: It reads texts in a way that a graph cannot, or is compiled already.
+        """
+
     def close(self) -> None:
         """Stops the processes that `multi_process` started; they start again when they are needed."""
+
+
+class Scorer(Protocol):
+    """Scores pairs of texts: a cross-encoder. Safe to call from many threads at once."""
+
+    @property
+    def labels(self) -> int:
+        """How many scores a pair has: 1 for a reranker, one for each class of a classifier."""
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """How many tokens of a pair are read; the longer text loses the rest. None if there is no limit."""
+
+    @property
+    def probe_scores(self) -> NDArray[np.float32]:
+        """The scores of `PROBE_PAIRS`, with the model's own settings."""
+
+    @property
+    def unused_weights(self) -> tuple[str, ...]:
+        """Tensors that the checkpoint does not hold and that were shown to change no score."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of the libraries that run the model."""
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, batch_size: int | None = None) -> NDArray[np.float32]:
+        """Scores pairs of texts, as `CrossEncoder.predict` does: after the model's own activation function.
+
+        Args:
+            pairs: The pairs, such as a question and a passage each; at least one.
+            batch_size: How many pairs run together at most; None for as many as pay.
+
+        Returns:
+            In the order of the pairs. Shape: `(len(pairs),)` for a model with one label, else `(len(pairs), labels)`.
+        """
+
+    def traceable(self) -> Traceable:
+        """The whole model, ready to be compiled for another engine.
+
+        Raises:
+            UnsupportedModelError: It reads pairs in a way that a graph cannot, or is compiled already.
+        """
 
 
 class Generator(Protocol):

@@ -17,7 +17,7 @@ from langchain_localhf import engines
 from langchain_localhf.engines.generation.settings import Settings
 from langchain_localhf.errors import InputError
 from langchain_localhf.llms.results import aannounced, announced, result
-from langchain_localhf.loading import LoadedGenerator, load_generator
+from langchain_localhf.loading import load_generator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from langchain_localhf.engines.base import Generator
     from langchain_localhf.engines.generation.generation import Generation
+    from langchain_localhf.loaded import LoadedGenerator
 
 # langchain-huggingface's names for engines.
 _BACKENDS = {"default": "torch", "ipex": "torch"}

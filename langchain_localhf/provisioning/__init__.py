@@ -6,7 +6,8 @@ where it was.
 """
 
 from langchain_localhf.provisioning.admission import is_checked
+from langchain_localhf.provisioning.compiling import compile_model, pack
 from langchain_localhf.provisioning.inventory import add, lock, models, remove, show, verify
 from langchain_localhf.provisioning.pulling import pull
 
-__all__ = ["add", "is_checked", "lock", "models", "pull", "remove", "show", "verify"]
+__all__ = ["add", "compile_model", "is_checked", "lock", "models", "pack", "pull", "remove", "show", "verify"]

@@ -11,7 +11,7 @@ from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.checkpoint.fingerprint import fingerprint
 from langchain_localhf.engines import golden
 from langchain_localhf.errors import CheckpointError, IntegrityError, StoreError
-from langchain_localhf.loading import open_model
+from langchain_localhf.loading import open_model, open_scorer
 from langchain_localhf.store import files as model_files
 from langchain_localhf.store.manifest import EncoderFacts, SoundnessCheck, describe
 from langchain_localhf.store.model_store import LocalModel
@@ -55,7 +55,9 @@ def admit(store: ModelStore, staged: Path, manifest: Manifest) -> LocalModel:
 
 
 def _inspected(manifest: Manifest, staged: Path, checkpoint: Checkpoint) -> Manifest:
-    """The manifest with everything that only an embedding model has, found out by loading it."""
+    """The manifest with everything that only an embedding model or a cross-encoder has, found out by loading it."""
+    if checkpoint.is_cross_encoder:
+        return _inspected_scorer(manifest, staged, checkpoint)
     if not checkpoint.modules or checkpoint.settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
         return manifest
     known = manifest.model_copy(update={"fingerprint": fingerprint(checkpoint, manifest.hashes)})
@@ -77,6 +79,20 @@ def _inspected(manifest: Manifest, staged: Path, checkpoint: Checkpoint) -> Mani
         golden=golden.record(encoder.probe_vectors),
     )
     return known.model_copy(update={"encoder": facts, "check": check})
+
+
+def _inspected_scorer(manifest: Manifest, staged: Path, checkpoint: Checkpoint) -> Manifest:
+    known = manifest.model_copy(update={"fingerprint": fingerprint(checkpoint, manifest.hashes)})
+    if not engines.installed():
+        return known
+    settings = {"device": "cpu", "trust_remote_code": manifest.trust_remote_code}
+    scorer = open_scorer(LocalModel(manifest.name, staged, known), model_kwargs=settings).scorer
+    check = SoundnessCheck(
+        versions=dict(scorer.versions),
+        unused_weights=scorer.unused_weights,
+        golden=golden.record_scores(scorer.probe_scores),
+    )
+    return known.model_copy(update={"check": check})
 
 
 @contextlib.contextmanager

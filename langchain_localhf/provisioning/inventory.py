@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
-from langchain_localhf.errors import LockfileError, ModelNotFoundError, ModelReferenceError, StoreError
+from langchain_localhf.errors import IncompleteModelError, LockfileError, ModelNotFoundError, ModelReferenceError, StoreError
 from langchain_localhf.provisioning.admission import admit
 from langchain_localhf.provisioning.vendoring import local_code, needs_trust
 from langchain_localhf.store import files as model_files
@@ -46,6 +46,9 @@ def add(path: str | Path, name: str, *, trust_remote_code: bool = False) -> Loca
         msg = f"there is no folder at {str(path)!r}"
         raise ModelNotFoundError(msg, looked_in=(str(source.absolute()),), hint="check the path")
     checkpoint, listed = Checkpoint.read(source), Manifest.read(source)
+    if listed is not None and listed.packed:
+        msg = f"{source} was packed without its weights, so there is nothing to check and to compile"
+        raise IncompleteModelError(msg, missing=(), hint="it is ready to use: pass its path as the model's name")
     bring = f"localhf add {path} --as {name} --trust-remote-code"
     commits = listed.commits if listed else None
     checkpoint.require_trust(trust_remote_code=trust_remote_code, commits=commits, bring=bring)

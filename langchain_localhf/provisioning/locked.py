@@ -76,7 +76,7 @@ def pull_locked(transfer: Transfer, entry: LockedModel) -> LocalModel:
     name = entry.name
     with transfer.store.locked(name, on_wait=lambda: transfer.say_waiting(name)):
         current = transfer.current(name)
-        if current and current.manifest and current.manifest.hashes == entry.hashes and not verify(current):
+        if current and _is_locked(current, entry):
             transfer.say(f"{name} is here already, byte for byte as locked")
             return current
         if entry.source == "folder":
@@ -96,6 +96,11 @@ def pull_locked(transfer: Transfer, entry: LockedModel) -> LocalModel:
             files=entry.files,
         )
         return transfer.bring(plan, manifest)
+
+
+def _is_locked(model: LocalModel, entry: LockedModel) -> bool:
+    manifest = model.manifest
+    return manifest is not None and not manifest.packed and manifest.hashes == entry.hashes and not verify(model)
 
 
 def _plan(transfer: Transfer, entry: LockedModel) -> Plan:

@@ -93,7 +93,10 @@ def _pull(transfer: Transfer, reference: Reference, *, trusted: bool) -> LocalMo
             return _with_revision(current, current.manifest, snapshot.revision)
         pins = current.manifest.commits if current and current.manifest else {}
         # The same commit gives the same vectors, so its code stays; a new commit is brought with the code of today.
-        return _bring(transfer, snapshot, trusted=trusted, pins=pins if pins.get("") == snapshot.commit else {})
+        brought = _bring(transfer, snapshot, trusted=trusted, pins=pins if pins.get("") == snapshot.commit else {})
+        if current and current.manifest and current.manifest.compiled:
+            transfer.say(f"note: what was compiled from the old files of {name} is gone; localhf compile {name}")
+        return brought
 
 
 def _bring(transfer: Transfer, snapshot: RemoteSnapshot, *, trusted: bool, pins: dict[str, str]) -> LocalModel:
@@ -115,7 +118,12 @@ def _bring(transfer: Transfer, snapshot: RemoteSnapshot, *, trusted: bool, pins:
 def _is_same(model: LocalModel, manifest: Manifest, snapshot: RemoteSnapshot, *, trusted: bool) -> bool:
     """Whether a model in the store is what a pull would bring, checked with the libraries that are installed now."""
     paths = [path for path in manifest.hashes if not model_files.is_code(path)]
-    if manifest.commit != snapshot.commit or paths != model_files.needed(snapshot.paths) or verify(model):
+    if (
+        manifest.packed
+        or manifest.commit != snapshot.commit
+        or paths != model_files.needed(snapshot.paths)
+        or verify(model)
+    ):
         return False
     if manifest.trust_remote_code != (trusted and needs_trust(Checkpoint.read(model.folder))):
         return False

@@ -25,7 +25,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from langchain_localhf.errors import IntegrityError, LocalHFError, PullError, UnsafeModelError
 from langchain_localhf.store.disk import disk_full_named, is_disk_full, require_space
 from langchain_localhf.store.files import files_in
-from langchain_localhf.store.manifest import RelativePath
+from langchain_localhf.store.plain_data import RelativePath
 from langchain_localhf.store.snapshot import RemoteFile, RemoteSnapshot
 
 if TYPE_CHECKING:

@@ -17,11 +17,13 @@ class Locations:
         store: This package's own store, or None where the user has no home folder and names none.
         hub_caches: The Hugging Face caches, in the order in which sentence-transformers would look.
         endpoint: The address of the hub that `pull` asks; None for huggingface.co.
+        optimum_cli: The program that exports language models to OpenVINO; None to look on the PATH.
     """
 
     store: Path | None
     hub_caches: tuple[Path, ...] = ()
     endpoint: str | None = None
+    optimum_cli: Path | None = None
 
 
 def from_environment(cache_folder: str | Path | None = None) -> Locations:
@@ -40,10 +42,12 @@ def from_environment(cache_folder: str | Path | None = None) -> Locations:
         environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"),
         hub_home and Path(hub_home) / "hub",
     )
+    optimum_cli = environment.get("LOCALHF_OPTIMUM_CLI")
     return Locations(
         store=_expanded(store) if store else None,
         hub_caches=tuple(dict.fromkeys(_expanded(cache) for cache in caches if cache)),
         endpoint=environment.get("HF_ENDPOINT") or None,
+        optimum_cli=_expanded(optimum_cli) if optimum_cli else None,
     )
 
 

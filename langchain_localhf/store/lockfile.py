@@ -13,14 +13,8 @@ import tomli_w
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from langchain_localhf.errors import LockfileError
-from langchain_localhf.store.manifest import (
-    CodeOrigins,
-    FileEntries,
-    Manifest,
-    PlainData,
-    unreadable,
-    write_atomically,
-)
+from langchain_localhf.store.manifest import CodeOrigins, Manifest, unreadable, write_atomically
+from langchain_localhf.store.plain_data import FileEntries, PlainData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,44 +5,24 @@ Laws: `Manifest.from_json(m.to_json()) == m`, and the same files give the same b
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from langchain_localhf.errors import IntegrityError, LockfileError
 from langchain_localhf.store import files as model_files
+from langchain_localhf.store.compilation import COMPILED_FOLDER, Compilation
 from langchain_localhf.store.files import MANIFEST_NAME
 from langchain_localhf.store.hashing import sha256_of
+from langchain_localhf.store.plain_data import FileEntries, FileEntry, GoldenVectors, PlainData
 
-_FLOAT32_BYTES = 4
 _HASHING_THREADS = 4
-
-
-def _inside(path: str) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or path == ".":
-        raise ValueError("must be a relative path inside the model's folder")
-    return path
-
-
-def _vectors(text: str) -> str:
-    if len(base64.b64decode(text, validate=True)) % _FLOAT32_BYTES:
-        raise ValueError("must be whole float32 numbers")
-    return text
-
-
-def _in_order(entries: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
-    paths = [entry.path for entry in entries]
-    if paths != sorted(set(paths)):
-        raise ValueError("must be sorted by path, each path once")
-    return entries
 
 
 def _by_repository(origins: tuple[CodeOrigin, ...]) -> tuple[CodeOrigin, ...]:
@@ -50,27 +30,6 @@ def _by_repository(origins: tuple[CodeOrigin, ...]) -> tuple[CodeOrigin, ...]:
     if repositories != sorted(set(repositories)):
         raise ValueError("must be sorted by repository, each repository once")
     return origins
-
-
-RelativePath = Annotated[str, AfterValidator(_inside)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class PlainData(BaseModel):
-    """Immutable data that refuses what it does not know, for manifests and lockfiles."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class FileEntry(PlainData):
-    """One file: its path, its size and its hash."""
-
-    path: RelativePath
-    size_bytes: Annotated[int, Field(ge=0)]
-    sha256: Sha256
-
-
-FileEntries = Annotated[tuple[FileEntry, ...], AfterValidator(_in_order)]
 
 
 class CodeOrigin(PlainData):
@@ -98,18 +57,6 @@ class EncoderFacts(PlainData):
     prompts: dict[str, str]
 
 
-class GoldenVectors(PlainData):
-    """Texts and the vectors that the model gave for them when it was checked; every later load has to give them again.
-
-    Attributes:
-        texts: The texts, embedded as documents with the model's own settings.
-        float32_base64: The vectors, one after the other, as little-endian float32; base64 keeps the manifest readable.
-    """
-
-    texts: tuple[str, ...]
-    float32_base64: Annotated[str, AfterValidator(_vectors)]
-
-
 class SoundnessCheck(PlainData):
     """That the model was loaded and found sound, and with what.
 
@@ -134,11 +81,13 @@ class Manifest(PlainData):
         revision: The branch or tag that was asked for.
         commit: The commit that it stood for; None for an added model.
         files: Every file of the model, sorted by path.
-        fingerprint: What identifies the vectors of the model with its own settings; None if it makes none.
+        fingerprint: What identifies the vectors or scores of the model with its own settings; None for other models.
         encoder: What the embedding model is; None for another kind of model.
         check: The soundness check; None if no engine was installed to make it.
         trust_remote_code: Whether the user trusted the model's code when it came; without that it has none.
         code: The other repositories that its code is from, sorted.
+        compiled: What was compiled from it, in `openvino/`; None if nothing was.
+        packed: Whether the weights of `files` were left behind, since what was compiled runs without them.
     """
 
     format: Literal[1] = 1
@@ -151,12 +100,30 @@ class Manifest(PlainData):
     check: SoundnessCheck | None = None
     trust_remote_code: bool = False
     code: CodeOrigins = ()
+    compiled: Compilation | None = None
+    packed: bool = False
     files: FileEntries
+
+    @property
+    def present(self) -> tuple[FileEntry, ...]:
+        """The files that have to be in the folder."""
+        return self.runtime_files if self.packed else self.files + self.compiled_files
+
+    @property
+    def compiled_files(self) -> tuple[FileEntry, ...]:
+        """The files of what was compiled."""
+        return self.compiled.files if self.compiled else ()
+
+    @property
+    def runtime_files(self) -> tuple[FileEntry, ...]:
+        """The files that run what was compiled: without the model's own weights and its code."""
+        descriptions = (entry for entry in self.files if not _runs(entry.path))
+        return (*descriptions, *self.compiled_files)
 
     @property
     def size_bytes(self) -> int:
         """The size of all files together."""
-        return sum(entry.size_bytes for entry in self.files)
+        return sum(entry.size_bytes for entry in self.present)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -234,29 +201,39 @@ class Differences:
             for word, paths in (("changed", self.changed), ("missing", self.missing), ("extra", self.extra))
             if paths
         ]
+        again = manifest.origin_command
+        if all(path.startswith(f"{COMPILED_FOLDER}/") for path in (*self.changed, *self.missing, *self.extra)):
+            again = f"localhf compile --force {manifest.name}"
         return IntegrityError(
             f"the files of {manifest.name} differ from its manifest ({'; '.join(parts)})",
             changed=self.changed,
             missing=self.missing,
             extra=self.extra,
-            hint=f"bring the files back: {manifest.origin_command}",
+            hint=f"bring the files back: {again}",
         )
 
 
-def compare(folder: Path, manifest: Manifest) -> Differences:
+def compare(folder: Path, manifest: Manifest, *, compiled_only: bool = False) -> Differences:
     """Compares the files in `folder` with `manifest`: sizes, hashes, and anything extra that could change the model.
 
     Extra code and extra weights are never right. An extra `modules.json` or tokenizer file would be read on load, and
     would change the vectors behind the back of the fingerprint. A file for people may lie beside the model.
+
+    Args:
+        folder: The model's folder.
+        manifest: What it should hold.
+        compiled_only: Whether only what was compiled is to run, so that the model's own weights do not matter.
     """
     present = set(model_files.files_in(folder))
-    listed = {entry.path: entry for entry in manifest.files}
-    here = [entry for entry in manifest.files if entry.path in present]
+    listed = {entry.path: entry for entry in (manifest.runtime_files if compiled_only else manifest.present)}
+    if compiled_only:
+        present = {path for path in present if path in listed or not _runs(path)}
+    here = [entry for entry in listed.values() if entry.path in present]
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
         same = pool.map(lambda entry: _matches(folder / entry.path, entry), here)
         changed = [entry.path for entry, matches in zip(here, same, strict=True) if not matches]
     unlisted = present - listed.keys()
-    extra = {path for path in unlisted if model_files.is_code(path) or model_files.is_weights(path)}
+    extra = {path for path in unlisted if _runs(path)}
     extra.update(model_files.shape_vectors(unlisted))
     return Differences(
         changed=tuple(sorted(changed)),
@@ -297,6 +274,10 @@ def unreadable(error: ValidationError, source: str) -> LockfileError:
     for part in first["loc"]:
         context += f"[{part}]" if isinstance(part, int) else f".{part}" if context else str(part)
     return LockfileError(f"cannot read {source}: {first['msg']}", context=context)
+
+
+def _runs(path: str) -> bool:
+    return model_files.is_code(path) or model_files.is_weights(path)
 
 
 def _matches(path: Path, entry: FileEntry) -> bool:

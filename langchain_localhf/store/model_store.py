@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 
 from langchain_localhf.errors import ModelNotFoundError
 from langchain_localhf.store.files import MANIFEST_NAME
-from langchain_localhf.store.hub_cache import find_snapshot
 from langchain_localhf.store.manifest import Manifest
 from langchain_localhf.store.reference import require_repository
 
@@ -204,6 +203,9 @@ def locate(reference: Reference, locations: Locations) -> LocalModel:
                 looked_in.append(f"store {model.folder} (holds {_revision_of(model.manifest)})")
             else:
                 looked_in.append(f"store {ModelStore(locations.store).folder(name)}")
+        # The hub's library takes as long to import as a small model to load; the store does without it.
+        from langchain_localhf.store.hub_cache import find_snapshot  # noqa: PLC0415 - as said
+
         for cache in locations.hub_caches:
             snapshot = find_snapshot(name, reference.revision, cache)
             if snapshot is not None:

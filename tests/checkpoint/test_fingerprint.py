@@ -10,7 +10,8 @@ from support import checkpoints
 from support.checkpoints import edit_json
 
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
-from langchain_localhf.checkpoint.fingerprint import document_prompt, document_prompt_name, fingerprint
+from langchain_localhf.checkpoint.fingerprint import fingerprint
+from langchain_localhf.checkpoint.prompts import document_prompt_name, prompt_for
 from langchain_localhf.store.manifest import describe
 
 if TYPE_CHECKING:
@@ -118,12 +119,12 @@ def test_the_prompt_that_is_meant(
     checkpoint = Checkpoint.read(tiny)
     assert document_prompt_name(checkpoint, {"prompts": given}) == name
     text = {**saved, **(given or {})}.get(name, "") if name else ""
-    assert document_prompt(checkpoint, {"prompts": given}, {}) == text
+    assert prompt_for("document", checkpoint, {"prompts": given}, {}) == text
 
 
 def test_a_prompt_of_the_call_comes_first(tmp_path: Path) -> None:
     """`prompt` and `prompt_name` in the encode kwargs win over what is saved."""
     prompts = {"document": "d: ", "code": "c: "}
     checkpoint = Checkpoint.read(checkpoints.sentence_transformer(tmp_path / "tiny", prompts=prompts))
-    assert document_prompt(checkpoint, {}, {"prompt_name": "code"}) == "c: "
-    assert document_prompt(checkpoint, {}, {"prompt": "x: ", "prompt_name": "code"}) == "x: "
+    assert prompt_for("document", checkpoint, {}, {"prompt_name": "code"}) == "c: "
+    assert prompt_for("document", checkpoint, {}, {"prompt": "x: ", "prompt_name": "code"}) == "x: "

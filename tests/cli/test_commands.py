@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from support import checkpoints, remote_checkpoints
+from support.compiled import CALIBRATION
 from support.fake_hub import TINY as NAME
 from support.fake_hub import FakeHub, Repository, running_hub
 
@@ -85,6 +86,8 @@ def test_pull_as_json(hub: FakeHub, store_home: Path, tiny: Path) -> None:
             "dimension": checkpoints.DIMENSION,
             "fingerprint": model.manifest.fingerprint,
             "checked": True,
+            "compiled": None,
+            "packed": False,
             "trust_remote_code": False,
         }
     ]
@@ -132,8 +135,8 @@ def test_add_and_list(tiny: Path, store_home: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{store_home / NAME}\n", "")
     size = formatted_size(provisioning.show(NAME).manifest.size_bytes)  # type: ignore[union-attr]
     assert localhf("list").stdout == (
-        "NAME                        COMMIT  SIZE      DIMENSION  CHECKED  CODE\n"
-        f"{NAME}  -       {size}  32         yes      -\n"
+        "NAME                        COMMIT  SIZE      DIMENSION  CHECKED  CODE  COMPILED\n"
+        f"{NAME}  -       {size}  32         yes      -     -\n"
     )
     listed = json.loads(localhf("list", "--format", "json").stdout)
     assert [model["name"] for model in listed] == [NAME]
@@ -239,6 +242,52 @@ def test_remove(tiny: Path) -> None:
     assert provisioning.models() == []
 
 
+def test_compile_and_pack(tiny: Path, store_home: Path, working_folder: Path) -> None:
+    """The folder on stdout; on stderr how near the graph is to torch, as `show` tells later."""
+    localhf("add", tiny, "--as", "tiny")
+    result = localhf("compile", "tiny", "--precision", "f32")
+    assert (result.exit_code, result.stdout) == (0, f"{store_home / NAME}\n")
+    assert result.stderr.startswith(f"compiling {NAME}\n")
+    measured = next(line for line in result.stderr.splitlines() if line.startswith("  f32: cosine to torch 1.000000"))
+    assert localhf("list").stdout.splitlines()[1].endswith(" f32")
+    assert localhf("verify").stdout == f"ok  {NAME}\n"
+    result = localhf("pack", "tiny", "--to", "image")
+    assert (result.exit_code, result.stdout) == (0, f"image/{NAME}\n")
+    shown = localhf("show", working_folder / "image" / NAME).stdout
+    assert "compiled     openvino, f32; its weights were left behind, with openvino " in shown
+    assert measured.strip() in shown
+    assert "openvino/model.bin\n" in shown
+    assert "model.safetensors" not in shown
+
+
+def test_compile_and_pack_as_json(tiny: Path, working_folder: Path) -> None:
+    """The whole report, for programs; int8 learns from the lines of a file."""
+    localhf("add", tiny, "--as", "tiny")
+    (working_folder / "texts.txt").write_text("\n\n".join(CALIBRATION), encoding="utf-8")
+    result = localhf("compile", "tiny", "--precision", "int8", "--calibration", "texts.txt", "--format", "json")
+    report = json.loads(result.stdout)
+    assert (report["name"], report["compiled"]) == (NAME, "int8")
+    assert report["compilation"]["parity"][0]["texts"] == len(CALIBRATION)
+    (packed,) = json.loads(localhf("pack", "tiny", "--to", "image", "--format", "json").stdout)
+    assert (packed["name"], packed["packed"]) == (NAME, True)
+    (working_folder / "texts.txt").write_bytes(b"\xff\xfe")
+    result = localhf("compile", "tiny", "--precision", "int8", "--calibration", "texts.txt", "--force")
+    assert result.exit_code == 2
+    assert "texts.txt is no text in UTF-8" in result.stderr
+
+
+def test_pull_and_compile(hub: FakeHub, tiny: Path, store_home: Path) -> None:
+    """In one command; a new commit of the model leaves the old graph behind, and says so."""
+    result = localhf("pull", NAME, "--compile")
+    assert (result.exit_code, result.stdout) == (0, f"{store_home / NAME}\n")
+    assert f"compiling {NAME}\n" in result.stderr
+    (tiny / "README.md").write_text("new")
+    hub.upload(NAME, tiny)
+    result = localhf("pull", NAME)
+    assert f"note: what was compiled from the old files of {NAME} is gone; localhf compile {NAME}\n" in result.stderr
+    assert localhf("list").stdout.splitlines()[1].endswith(" -")
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_code_that_comes_with_a_model(hub: FakeHub, tmp_path: Path) -> None:
     """Refused without the flag; with it, `list` marks the model, and `show` says whose code it is."""
@@ -253,7 +302,7 @@ def test_code_that_comes_with_a_model(hub: FakeHub, tmp_path: Path) -> None:
     result = localhf("pull", "--trust-remote-code", "org/jina")
     assert result.exit_code == 0
     assert f"\n  and code of {remote_checkpoints.REPOSITORY}, commit {commit[:12]}: 2 files\n" in result.stderr
-    assert localhf("list").stdout.splitlines()[1].split()[-2:] == ["no", "trusted"]
+    assert localhf("list").stdout.splitlines()[1].split()[-3:] == ["no", "trusted", "-"]
     shown = localhf("show", "org/jina").stdout
     whose = f"{remote_checkpoints.REPOSITORY} at commit {commit}: configuration_bert.py, modeling_bert.py"
     assert f"\ncode         trusted\n             {whose}\n" in shown

@@ -28,7 +28,8 @@ from langchain_localhf.errors import (
 )
 from langchain_localhf.loading import load_encoder
 from langchain_localhf.provisioning import admission
-from langchain_localhf.store.manifest import CodeOrigin, Differences, FileEntry, Manifest, describe
+from langchain_localhf.store.manifest import CodeOrigin, Differences, Manifest, describe
+from langchain_localhf.store.plain_data import FileEntry
 
 if TYPE_CHECKING:
     from pathlib import Path

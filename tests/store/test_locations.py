@@ -18,6 +18,7 @@ def test_defaults(home: Path) -> None:
     assert found.store == home / ".cache" / "localhf"
     assert found.hub_caches == (home / ".cache" / "huggingface" / "hub",)
     assert found.endpoint is None
+    assert found.optimum_cli is None
 
 
 def test_every_setting_counts_in_order(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -29,12 +30,14 @@ def test_every_setting_counts_in_order(monkeypatch: pytest.MonkeyPatch, home: Pa
         "HF_HUB_CACHE": "/caches/hub",
         "HF_HOME": "/caches",
         "HF_ENDPOINT": "http://127.0.0.1:1",
+        "LOCALHF_OPTIMUM_CLI": "~/export/bin/optimum-cli",
     }.items():
         monkeypatch.setenv(name, value)
     found = from_environment("~/mine")
     assert found.store == home / "store"
     assert found.hub_caches == (home / "mine", Path("/caches/st"), Path("/caches/hub"))
     assert found.endpoint == "http://127.0.0.1:1"
+    assert found.optimum_cli == home / "export" / "bin" / "optimum-cli"
 
 
 def test_the_hubs_older_name_and_empty_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,8 +46,10 @@ def test_the_hubs_older_name_and_empty_settings(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HF_HUB_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     monkeypatch.setenv("LOCALHF_HOME", "")
+    monkeypatch.setenv("LOCALHF_OPTIMUM_CLI", "")
     found = from_environment()
     assert (found.store, found.hub_caches) == (Path("/cache/localhf"), (Path("/older"), Path("/cache/huggingface/hub")))
+    assert found.optimum_cli is None
 
 
 def test_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from langchain_localhf.errors import LockfileError
 from langchain_localhf.store.lockfile import LockedModel, Lockfile
-from langchain_localhf.store.manifest import CodeOrigin, FileEntry, Manifest
+from langchain_localhf.store.manifest import CodeOrigin, Manifest
+from langchain_localhf.store.plain_data import FileEntry
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,14 +21,13 @@ from langchain_localhf.store.manifest import (
     CodeOrigin,
     Differences,
     EncoderFacts,
-    FileEntry,
-    GoldenVectors,
     Manifest,
     SoundnessCheck,
     compare,
     describe,
     write_atomically,
 )
+from langchain_localhf.store.plain_data import FileEntry, GoldenVectors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 from langchain_localhf.store.manifest import Manifest, describe
 from langchain_localhf.store.model_store import LocalModel, ModelStore
@@ -34,6 +42,7 @@ WORDS = (  # noqa: SIM905 - easier to read than a list
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 DIMENSION = 32
 LAYERS = 2
+_SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "initializer_range"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -189,6 +198,46 @@ def with_masked_language_head(folder: Path) -> Path:
     BertForMaskedLM(bert_config()).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def classifier(folder: Path, *, labels: int = 1) -> Path:
+    """A plain checkpoint of a BERT with a classifier, as most cross-encoders on the hub are; it reads token types."""
+    torch.manual_seed(2)
+    BertForSequenceClassification(bert_config(num_labels=labels)).save_pretrained(folder)
+    pairs = tokenizer()
+    pairs.backend_tokenizer.post_processor = _around_pairs(pairs, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+    pairs.save_pretrained(folder)
+    edit_json(folder / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    _with_modern_names(folder)
+    return folder
+
+
+def roberta_classifier(folder: Path, *, labels: int = 1) -> Path:
+    """As `classifier`, with XLM-R: another head, no token types, and places that are counted from the padding on."""
+    torch.manual_seed(3)
+    pairs = tokenizer()
+    pairs.backend_tokenizer.post_processor = _around_pairs(pairs, "[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]")
+    sizes = {name: value for name, value in bert_config().to_dict().items() if name in _SIZES}
+    config = XLMRobertaConfig(**sizes, num_labels=labels, max_position_embeddings=66, pad_token_id=pairs.pad_token_id)
+    XLMRobertaForSequenceClassification(config).save_pretrained(folder)
+    pairs.save_pretrained(folder)
+    _with_modern_names(folder)
+    return folder
+
+
+def cross_encoder(folder: Path, *, labels: int = 1, prompts: dict[str, str] | None = None) -> Path:
+    """The `classifier` as sentence-transformers saves it; the first of the prompts is put before every pair."""
+    plain_folder = classifier(folder.with_name(f"{folder.name}-plain"), labels=labels)
+    model = CrossEncoder(str(plain_folder), device="cpu", local_files_only=True, prompts=prompts)
+    model.default_prompt_name = next(iter(prompts)) if prompts else None
+    model.save_pretrained(str(folder), create_model_card=False)
+    shutil.rmtree(plain_folder)
+    return folder
+
+
+def _around_pairs(words: PreTrainedTokenizerFast, single: str, pair: str) -> processors.TemplateProcessing:
+    special = [(name, words.convert_tokens_to_ids(name)) for name in ("[CLS]", "[SEP]")]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=special)
 
 
 def sharded(folder: Path) -> Path:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import normalize
 
-from langchain_localhf.loading import LoadedEncoder, open_model
+from langchain_localhf.loaded import LoadedEncoder
+from langchain_localhf.loading import open_model
 from langchain_localhf.store.model_store import LocalModel
 from support import remote_checkpoints
 from support.remote_checkpoints import TEXTS

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from langchain_localhf.engines.generation.generation import Generation
-    from langchain_localhf.engines.torch.grammar import Matcher
+    from langchain_localhf.engines.grammar.grammars import Matcher
 
 # The settings that shape the distribution to sample from, in the order in which transformers applies them, with the
 # value that means nothing.

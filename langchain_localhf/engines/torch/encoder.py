@@ -16,13 +16,14 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
-from langchain_localhf.checkpoint.fingerprint import document_prompt_name
+from langchain_localhf.checkpoint.prompts import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
+from langchain_localhf.engines.batching import batches
 from langchain_localhf.engines.torch.accounting import foreign_parts
-from langchain_localhf.engines.torch.batching import batches
 from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
+from langchain_localhf.engines.torch.tracing import traceable
 from langchain_localhf.errors import CheckpointError, UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import InputKind
+    from langchain_localhf.engines.traceable import Traceable
     from langchain_localhf.store.manifest import Manifest
 
 # sentence-transformers knows by their names that these leave the instruction out of the mean; a folder has no name.
@@ -120,6 +122,15 @@ class TorchEncoder:
         if len(inputs) == 1 or self._mark_as_text or not self._may_choose_batches(settings):
             return self._encode(inputs, kind, settings)
         return self._encode_by_length(list(texts), kind, settings)
+
+    def traceable(self) -> Traceable:
+        """The whole model, ready to be compiled for another engine.
+
+        Raises:
+            UnsupportedModelError: It reads texts in a way that a graph cannot.
+        """
+        with self._lock:
+            return traceable(self._model, max_tokens=self.max_seq_length)
 
     def _encode(self, inputs: list[Any], kind: InputKind, settings: Mapping[str, Any]) -> NDArray[np.number[Any]]:
         # One call at a time: tokenizers keep their settings in themselves, and one forward pass already uses all cores.

@@ -12,9 +12,9 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from langchain_localhf.engines.generation.generation import Generation, Token
+from langchain_localhf.engines.grammar.grammars import Grammars
 from langchain_localhf.engines.torch.batch import Batch, can_be_padded, merged, of_like_lengths
 from langchain_localhf.engines.torch.decoding import WARPER_NAMES, Abandoning, Choosing, Ending, Row, warpers
-from langchain_localhf.engines.torch.grammar import Grammars
 from langchain_localhf.engines.torch.prompts import PromptReader
 from langchain_localhf.engines.torch.queue import GenerationQueue, options_key
 from langchain_localhf.engines.torch.responses import TemplateReader, available
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from langchain_localhf.engines.generation.reply import ReplyReader
     from langchain_localhf.engines.generation.request import Prompt, Request
-    from langchain_localhf.engines.torch.grammar import Matcher
+    from langchain_localhf.engines.grammar.grammars import Matcher
     from langchain_localhf.engines.torch.language_model import LanguageModel
 
 # The settings of transformers' `GenerationConfig` that a request may have, beside those that shape sampling.
@@ -158,7 +158,7 @@ class TorchGenerator:
         with self._grammars_lock:
             if end_ids not in self._grammars:
                 width = int(self._model.get_output_embeddings().weight.shape[0])
-                self._grammars[end_ids] = Grammars(self._tokenizer, width, end_ids)
+                self._grammars[end_ids] = Grammars(self._prompts.words, width, end_ids)
             grammars = self._grammars[end_ids]
         return grammars.matcher(request.constraint, max_tokens=request.max_tokens)
 

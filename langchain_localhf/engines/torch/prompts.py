@@ -11,12 +11,14 @@ import torch
 from jinja2 import TemplateError
 
 from langchain_localhf.engines.generation.request import Prompt
+from langchain_localhf.engines.grammar.vocabulary import Words
 from langchain_localhf.errors import InputError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
     from langchain_localhf.engines.torch.language_model import LanguageModel
 
@@ -87,6 +89,10 @@ class PromptReader:
         with self._lock:
             return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def words(self) -> Words:
+        """What the tokenizer says of itself; see `words_of`."""
+        return words_of(self._tokenizer)
+
     def hidden_ids(self, markers: Sequence[str]) -> Collection[int]:
         """The special tokens that do not show in a text, which are all that no marker holds."""
         return {i for token, i in self.special_tokens.items() if not any(token in marker for marker in markers)}
@@ -132,6 +138,19 @@ class PromptReader:
             "input_ids": torch.tensor(ids, dtype=torch.long, device=device),
             "attention_mask": torch.tensor(mask, dtype=torch.long, device=device),
         }
+
+
+def words_of(tokenizer: PreTrainedTokenizerBase) -> Words:
+    """What a tokenizer says of itself.
+
+    Raises:
+        UnsupportedModelError: It is not a fast one.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        msg = f"the form of an answer needs a fast tokenizer (tokenizer.json), not {type(tokenizer).__name__}"
+        raise UnsupportedModelError(msg, hint="leave the required form of the answer out")
+    fast: Any = tokenizer
+    return Words(fast.backend_tokenizer.to_str(), len(fast), fast.get_added_vocab())
 
 
 def _table_rows(model: Any) -> int:  # noqa: ANN401 - some model classes have no such table

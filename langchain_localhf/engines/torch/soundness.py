@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
-    from sentence_transformers import SentenceTransformer
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
@@ -127,7 +126,7 @@ class Proof:
 
 
 def prove(
-    model: SentenceTransformer, report: LoadingReport, checkpoint: Checkpoint, probe: Callable[[], NDArray[np.float32]]
+    model: nn.Module, report: LoadingReport, checkpoint: Checkpoint, probe: Callable[[], NDArray[np.float32]]
 ) -> Proof:
     """Proves a freshly loaded model sound.
 
@@ -135,7 +134,7 @@ def prove(
         model: The model, on its device.
         report: What `recorded_loading` collected.
         checkpoint: The files it was loaded from.
-        probe: Embeds a few texts with the model, in every way that it can embed a text.
+        probe: Embeds a few texts with the model, in every way that it can embed a text; or scores a few pairs.
 
     Raises:
         UninitializedWeightsError: Weights are missing, of another shape, or left over.

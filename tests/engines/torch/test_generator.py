@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from langchain_localhf.engines.generation.request import Constraint, Tag
 from langchain_localhf.engines.generation.settings import Settings
 from langchain_localhf.errors import EngineError, InputError, UnsupportedModelError
-from langchain_localhf.loading import LoadedGenerator, load_generator
+from langchain_localhf.loaded import LoadedGenerator
+from langchain_localhf.loading import load_generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_localhf.engines.torch.batching import batches
+from langchain_localhf.engines.batching import batches
 
 COUNTS = st.lists(st.integers(min_value=0, max_value=300), max_size=200)
 

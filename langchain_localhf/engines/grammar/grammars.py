@@ -7,30 +7,25 @@ is cut off is worth nothing. So a matcher knows a way to complete its answer, an
 from __future__ import annotations
 
 import json
-import re
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from llguidance import LLMatcher
 
-from langchain_localhf.engines.generation.shortest import largest_addition, shortest_instance
-from langchain_localhf.engines.torch.lark import lark_grammar, trigger_of
-from langchain_localhf.engines.torch.vocabulary import COMMA, QUOTE, Vocabulary
+from langchain_localhf.engines.grammar.form import Form, first_line
+from langchain_localhf.engines.grammar.vocabulary import COMMA, QUOTE, Vocabulary
 from langchain_localhf.errors import EngineError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from llguidance import LLMatcher
     from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerBase
 
     from langchain_localhf.engines.generation.request import Constraint
+    from langchain_localhf.engines.grammar.vocabulary import Words
 
 _MAX_COMPILED = 64
-# What one token can add to those that complete an answer, beside what the schema says.
-_SLACK_TOKENS = 4
 # No way to complete an answer is followed further than this; what needs more is endless.
 _MAX_COMPLETION = 1024
 # So many ways are tried before the shortest of them is taken.
@@ -41,17 +36,17 @@ class Grammars:
     """The grammars of one model, each compiled once. Safe to use from many threads.
 
     Args:
-        tokenizer: The model's tokenizer.
+        read_words: Gives what the model's tokenizer says; called once, when the first answer has to have a form.
         vocabulary_size: The width of the model's scores, which may be larger than the tokenizer's vocabulary.
         end_ids: The tokens that end an answer.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, end_ids: Collection[int]) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, read_words: Callable[[], Words], vocabulary_size: int, end_ids: Collection[int]) -> None:
+        self._read_words = read_words
         self._width = vocabulary_size
         self._end_ids = frozenset(end_ids)
         self._vocabulary: Vocabulary | None = None
-        self._compiled: dict[str, _Form] = {}
+        self._compiled: dict[str, Form] = {}
         self._lock = threading.Lock()
 
     def matcher(self, constraint: Constraint, *, max_tokens: int) -> Matcher:
@@ -69,18 +64,18 @@ class Grammars:
         key = f"{constraint.free_text} {constraint.after!r} {key}"
         with self._lock:
             if self._vocabulary is None:
-                self._vocabulary = Vocabulary.read(self._tokenizer, self._width, self._end_ids)
+                self._vocabulary = Vocabulary.read(self._read_words(), self._width, self._end_ids)
             if key not in self._compiled:
                 if len(self._compiled) >= _MAX_COMPILED:
                     self._compiled.clear()
-                self._compiled[key] = _Form.compiled(constraint, self._vocabulary)
+                self._compiled[key] = Form.compiled(constraint, self._vocabulary)
             return Matcher(self._vocabulary, self._compiled[key], max_tokens)
 
 
 class Matcher:
     """The state of one answer; made by `Grammars.matcher`, for one thread at a time."""
 
-    def __init__(self, vocabulary: Vocabulary, form: _Form, max_tokens: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, form: Form, max_tokens: int) -> None:
         self._vocabulary = vocabulary
         self._form = form
         self._state = form.start.deep_copy()
@@ -96,6 +91,16 @@ class Matcher:
         """Whether the answer is complete, and nothing but an end may follow."""
         return self._ended or self._state.is_stopped()
 
+    def allowed(self) -> NDArray[np.bool_]:
+        """The tokens that may follow; none where the answer is over, and the model has no token that says so.
+
+        To be asked once for each place. Shape: `(vocabulary,)`.
+
+        Raises:
+            EngineError: The grammar is too much for llguidance.
+        """
+        return self._within_room(self._allowed(self._state))
+
     def mask(self, scores: NDArray[np.float32]) -> None:
         """Sets the scores of what must not follow to minus infinity, in place, and leaves at least one.
 
@@ -105,7 +110,7 @@ class Matcher:
         Raises:
             EngineError: The grammar is too much for llguidance.
         """
-        allowed = self._within_room(self._allowed(self._state))
+        allowed = self.allowed()
         if not allowed.any():  # over, and the model has no token that says so
             return
         np.copyto(scores, -np.inf, where=~allowed)
@@ -122,7 +127,7 @@ class Matcher:
         if self.is_over:
             return
         if not self._state.consume_token(token_id):
-            msg = f"token {token_id} must not follow here: {_first_line(self._state.get_error())}"
+            msg = f"token {token_id} must not follow here: {first_line(self._state.get_error())}"
             raise EngineError(msg, hint="this is a bug, please report it")
         self._ended = token_id in self._vocabulary.end_ids
         if self._script and self._script.pop(0) != token_id:
@@ -136,7 +141,7 @@ class Matcher:
     def _allowed(self, state: LLMatcher) -> NDArray[np.bool_]:
         bits = np.frombuffer(state.compute_bitmask(), dtype=np.uint8)
         if state.is_error():
-            msg = f"the form of the answer cannot be followed: {_first_line(state.get_error())}"
+            msg = f"the form of the answer cannot be followed: {first_line(state.get_error())}"
             raise EngineError(msg, hint="use a simpler schema")
         width = self._vocabulary.width
         allowed = np.unpackbits(bits, count=min(width, 8 * len(bits)), bitorder="little").view(np.bool_)
@@ -246,62 +251,3 @@ class Matcher:
         allowed = np.zeros(self._vocabulary.width, dtype=np.bool_)
         allowed[token_id] = True
         return allowed
-
-
-@dataclass(frozen=True)
-class _Form:
-    """A compiled constraint.
-
-    Attributes:
-        start: The state before the first token.
-        free_text: Whether text may stand around the tags.
-        after: The marker that comes first.
-        growth: How many tokens one token can add, at most, to those that complete an answer.
-        completion: How many tokens complete the shortest answer, without the marker.
-        tag_tokens: How many tokens a tag in free text has to have left.
-        completes_trigger: The tokens with which a trigger may be complete. Shape: `(vocabulary,)`.
-    """
-
-    start: LLMatcher
-    free_text: bool
-    after: str
-    growth: int
-    completion: int
-    tag_tokens: int
-    completes_trigger: NDArray[np.bool_]
-
-    @classmethod
-    def compiled(cls, constraint: Constraint, vocabulary: Vocabulary) -> _Form:
-        """Compiles a constraint.
-
-        Raises:
-            InputError: llguidance cannot guarantee what the schema asks for.
-        """
-        start = LLMatcher(vocabulary.tokens, lark_grammar(constraint, vocabulary), log_level=0)
-        if start.is_error():
-            msg = f"the form of the answer cannot be guaranteed: {_first_line(start.get_error())}"
-            raise InputError(msg, hint="leave this out of the schema, or check the answers yourself")
-        shortest = [f"{tag.begin}{shortest_instance(tag.schema) or ''}{tag.end}" for tag in constraint.tags]
-        needs = [vocabulary.count(text) for text in shortest]
-        added = max((vocabulary.count(largest_addition(tag.schema)) for tag in constraint.tags), default=0)
-        growth = _SLACK_TOKENS + added + max(needs) - min(needs)
-        completes = np.zeros(vocabulary.width, dtype=np.bool_)
-        if constraint.free_text:
-            for trigger in {trigger_of(tag) for tag in constraint.tags}:
-                completes |= vocabulary.containing(trigger[-1])
-                completes[[token for text, token in vocabulary.special.items() if text in trigger]] = True
-        return cls(
-            start=start,
-            free_text=constraint.free_text,
-            after=constraint.after,
-            growth=growth,
-            completion=0 if constraint.free_text else max(needs),
-            tag_tokens=max(needs) + growth,
-            completes_trigger=completes,
-        )
-
-
-def _first_line(message: str) -> str:
-    """What llguidance says, without its place in a grammar that nobody has seen."""
-    text = re.sub(r"^at \d+\(\d+\): ", "", message).split("\n   1 |")[0].split("\n<state>")[0]
-    return re.sub(r"\s+", " ", text).strip()[:300]

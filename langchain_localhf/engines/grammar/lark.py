@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from langchain_localhf.engines.generation.request import Constraint, Tag
-    from langchain_localhf.engines.torch.vocabulary import Vocabulary
+    from langchain_localhf.engines.grammar.vocabulary import Vocabulary
 
 # Between a marker and the answer, models write line breaks.
 _BREAK = r'("\n" | "\n\n")?'

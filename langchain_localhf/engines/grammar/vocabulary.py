@@ -13,8 +13,9 @@ from llguidance import LLTokenizer
 from langchain_localhf.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
-    from transformers import PreTrainedTokenizerBase
 
 # Escapes, the bytes of a character and the signs of a number are not counted, and a token may hold two of what is.
 _SLACK = 1.5
@@ -24,6 +25,21 @@ _ENDING = (b"", b"}", b"]", b'"', b",", b":")
 # What else may end a number: the start of what a tag has behind its value.
 _OTHER_ENDS = tuple(bytes([byte]) for byte in b" \t\r\n!#$%&'()*/;<=>?@^_`|~")
 QUOTE, COMMA = _ENDING.index(b'"'), _ENDING.index(b",")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a tokenizer says of itself.
+
+    Attributes:
+        description: Its `tokenizer.json`.
+        size: How many tokens it knows.
+        added: The tokens that were added to its vocabulary, special ones among them, by what they look like.
+    """
+
+    description: str
+    size: int
+    added: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -53,25 +69,21 @@ class Vocabulary:
     letters: NDArray[np.int64]
 
     @classmethod
-    def read(cls, tokenizer: PreTrainedTokenizerBase, width: int, end_ids: frozenset[int]) -> Vocabulary:
+    def read(cls, words: Words, width: int, end_ids: frozenset[int]) -> Vocabulary:
         """Reads a tokenizer; takes a second for a large one.
 
         Raises:
-            UnsupportedModelError: It is not a fast one, or of a kind that llguidance does not know.
+            UnsupportedModelError: It is of a kind that llguidance does not know.
         """
-        hint = "leave the required form of the answer out"
-        if not getattr(tokenizer, "is_fast", False):
-            msg = f"the form of an answer needs a fast tokenizer (tokenizer.json), not {type(tokenizer).__name__}"
-            raise UnsupportedModelError(msg, hint=hint)
-        description = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+        description = json.loads(words.description) | {"padding": None, "truncation": None}
         try:
-            size = max(width, len(tokenizer))
+            size = max(width, words.size)
             tokens = LLTokenizer(json.dumps(description), n_vocab=size, eos_token=sorted(end_ids) or None)
         except ValueError as error:
             msg = f"llguidance cannot read the model's tokenizer: {error}"
-            raise UnsupportedModelError(msg, hint=hint) from error
-        known = min(width, len(tokenizer))
-        special = {text: token for text, token in tokenizer.get_added_vocab().items() if tokens.is_special_token(token)}
+            raise UnsupportedModelError(msg, hint="leave the required form of the answer out") from error
+        known = min(width, words.size)
+        special = {text: token for text, token in words.added.items() if tokens.is_special_token(token)}
         hidden = {*special.values(), *end_ids}
         texts = tuple(b"" if token in hidden else tokens.decode_bytes([token]) for token in range(known))
         rank = np.full(width, np.iinfo(np.int8).max - 1, dtype=np.int8)

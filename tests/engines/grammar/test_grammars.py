@@ -17,13 +17,14 @@ from transformers import AddedToken
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from langchain_localhf.engines.generation.request import Constraint, Tag
-from langchain_localhf.engines.torch.grammar import Grammars
+from langchain_localhf.engines.grammar.grammars import Grammars
+from langchain_localhf.engines.torch.prompts import words_of
 from langchain_localhf.errors import EngineError, InputError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from langchain_localhf.engines.torch.grammar import Matcher
+    from langchain_localhf.engines.grammar.grammars import Matcher
 
 WIDTH = len(tokenizer()) + 8  # as many models, whose vocabulary is filled up to a round number
 END = 0
@@ -80,7 +81,7 @@ class Tree(BaseModel):
 @pytest.fixture(scope="module")
 def grammars() -> Grammars:
     """Of the tiny models' tokenizer."""
-    return Grammars(tokenizer(), WIDTH, [END])
+    return Grammars(lambda: words_of(tokenizer()), WIDTH, [END])
 
 
 def value(schema: Any) -> Constraint:
@@ -271,7 +272,7 @@ def test_numbers_end_whatever_stands_behind_them(grammars: Grammars, end: str) -
 
 def test_an_added_token_that_is_text_may_be_written_either_way() -> None:
     """Mistral's `[TOOL_CALLS]`, where the tokenizer does not call it special."""
-    words = Grammars(_with_added("[TOOL_CALLS]", special=False), WIDTH + 8, [END])
+    words = Grammars(lambda: words_of(_with_added("[TOOL_CALLS]", special=False)), WIDTH + 8, [END])
     tag = Tag("[TOOL_CALLS]", {"type": "integer"}, "", "[TOOL_CALLS]")
     matcher = words.matcher(Constraint((tag,)), max_tokens=60)
     scores = np.zeros(WIDTH + 8, dtype=np.float32)
@@ -404,12 +405,12 @@ def test_a_slow_tokenizer_is_refused(tmp_path: Path) -> None:
     from transformers import ByT5Tokenizer  # noqa: PLC0415 - the one slow tokenizer that needs no files
 
     with pytest.raises(UnsupportedModelError, match="fast tokenizer") as caught:
-        Grammars(ByT5Tokenizer(), 400, [1]).matcher(value(CITY), max_tokens=50)
+        Grammars(lambda: words_of(ByT5Tokenizer()), 400, [1]).matcher(value(CITY), max_tokens=50)
     assert caught.value.hint
 
 
 def test_a_model_without_an_end_token_is_over_when_its_answer_is() -> None:
     """Nothing may follow, and no token says so; the scores are left alone."""
-    matcher = Grammars(tokenizer(), WIDTH, []).matcher(value({"const": 1}), max_tokens=9)
+    matcher = Grammars(lambda: words_of(tokenizer()), WIDTH, []).matcher(value({"const": 1}), max_tokens=9)
     assert accepts(matcher, "1")
     assert matcher.is_over

@@ -1,0 +1,110 @@
+"""What kind of model a checkpoint is, told from its files, so that it is not taken for one of another kind.
+
+sentence-transformers and transformers load any checkpoint as whatever they are asked for, and fill in what is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langchain_localhf.checkpoint.modules import read_json
+from langchain_localhf.errors import IncompleteModelError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from langchain_localhf.checkpoint.checkpoint import Checkpoint
+
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+_CROSS_ENCODER = "CrossEncoder"
+_CLASSIFIER = "ForSequenceClassification"
+
+
+def is_cross_encoder(checkpoint: Checkpoint) -> bool:
+    """Whether these files are a cross-encoder: saved as one, or a plain transformer with a classifier behind it."""
+    if checkpoint.modules or "model_type" in checkpoint.settings:
+        return checkpoint.settings.get("model_type") == _CROSS_ENCODER
+    return any(name.endswith(_CLASSIFIER) for name in _architectures(checkpoint))
+
+
+def require_encoder(checkpoint: Checkpoint, pooling: str | None) -> None:
+    """Checks that these files are an embedding model that states its pooling, or is plain and has it stated.
+
+    Raises:
+        UnsupportedModelError: They are something else, or the pooling is not known.
+        IncompleteModelError: Nothing states the pooling.
+    """
+    if is_cross_encoder(checkpoint):
+        msg = f"{checkpoint.folder} is a cross-encoder (CrossEncoder): it scores pairs of texts, and makes no vectors"
+        raise UnsupportedModelError(msg, hint="use it as a reranker, and an embedding model here")
+    kind = checkpoint.settings.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        msg = f"{checkpoint.folder} was saved as a {kind}, not as a SentenceTransformer"
+        raise UnsupportedModelError(msg, hint="use an embedding model here")
+    if pooling is not None and pooling not in POOLING_MODES:
+        msg = f"unknown pooling {pooling!r}"
+        raise UnsupportedModelError(msg, hint=f"use one of {', '.join(POOLING_MODES)}")
+    if pooling is not None and checkpoint.modules:
+        msg = f"{checkpoint.folder} states its own pooling in modules.json; pooling={pooling!r} would contradict it"
+        raise UnsupportedModelError(msg, hint="leave pooling out")
+    if pooling is None and not checkpoint.modules:
+        msg = (
+            f"{checkpoint.folder} has no modules.json, so nothing says how its token vectors become one vector; "
+            "sentence-transformers would silently take the mean"
+        )
+        hint = (
+            'pass pooling="mean" (or "cls", "lasttoken") as the model card says; '
+            "if the repository has a modules.json, pull it again"
+        )
+        raise IncompleteModelError(msg, missing=("modules.json",), hint=hint)
+
+
+def require_scorer(checkpoint: Checkpoint) -> None:
+    """Checks that these files are a cross-encoder.
+
+    Raises:
+        UnsupportedModelError: They are something else; sentence-transformers would give it a random classifier.
+    """
+    if is_cross_encoder(checkpoint):
+        return
+    if checkpoint.modules:
+        kind = checkpoint.settings.get("model_type", "SentenceTransformer")
+        what, hint = f"was saved as a {kind}", "embed with it (HuggingFaceEmbeddings), and use a cross-encoder here"
+    else:
+        architectures = ", ".join(_architectures(checkpoint)) or "no architecture"
+        what, hint = f"names {architectures}", "use a model that names a ...ForSequenceClassification in config.json"
+    msg = f"{checkpoint.folder} is no cross-encoder: it {what}, and has no classifier that scores pairs of texts"
+    raise UnsupportedModelError(msg, hint=hint)
+
+
+def require_language_model(checkpoint: Checkpoint) -> None:
+    """Checks that these files are neither an embedding model nor a cross-encoder.
+
+    Raises:
+        UnsupportedModelError: They are.
+    """
+    if is_cross_encoder(checkpoint):
+        msg = f"{checkpoint.folder} is a cross-encoder: it scores pairs of texts, and writes none"
+        raise UnsupportedModelError(msg, hint="use it as a reranker")
+    if checkpoint.modules:
+        msg = f"{checkpoint.folder} is an embedding model (it has a modules.json), and writes no text"
+        raise UnsupportedModelError(msg, hint="use HuggingFaceEmbeddings for it")
+
+
+def foreign_activations(checkpoint: Checkpoint) -> dict[str, str]:
+    """The activation functions that are not torch's own, by the file that names them."""
+    named = {
+        part.configuration: read_json(checkpoint.folder / part.configuration).get("activation_function")
+        for part in checkpoint.parts
+        if part.class_name == "Dense" and part.configuration
+    }
+    if is_cross_encoder(checkpoint):
+        legacy = checkpoint.config.get("sbert_ce_default_activation_function")
+        inside = checkpoint.config.get("sentence_transformers")
+        named["config.json"] = inside.get("activation_fn", legacy) if isinstance(inside, dict) else legacy
+        named["config_sentence_transformers.json"] = checkpoint.settings.get("activation_fn")
+    stated = {path: str(function) for path, function in named.items() if function is not None}
+    return {path: function for path, function in stated.items() if not function.startswith("torch.nn.")}
+
+
+def _architectures(checkpoint: Checkpoint) -> list[str]:
+    named = checkpoint.config.get("architectures")
+    return [str(name) for name in named] if isinstance(named, list) else []

@@ -1,0 +1,170 @@
+"""From torch to a graph: traced, quantized if that is wanted, and compared with torch before anyone may use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_localhf.engines import golden
+from langchain_localhf.engines.openvino.compile import (
+    libraries,
+    native_precisions,
+    quantize,
+    set_precision,
+    write_graph,
+)
+from langchain_localhf.engines.openvino.encoder import OpenVINOEncoder
+from langchain_localhf.engines.openvino.scorer import OpenVINOScorer
+from langchain_localhf.engines.parity import (
+    as_error,
+    golden_pairs,
+    golden_texts,
+    keeps_promise,
+    measure,
+    measure_scores,
+    scores_as_error,
+    scores_keep_promise,
+)
+from langchain_localhf.errors import InputError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from langchain_localhf.checkpoint.checkpoint import Checkpoint
+    from langchain_localhf.engines.base import Encoder, Scorer
+    from langchain_localhf.store.compilation import Parity, Precision, ScoreParity
+    from langchain_localhf.store.plain_data import GoldenVectors
+
+# Ranges of whole numbers that were learned from fewer texts would be ranges of those texts only.
+_LEAST_TEXTS = 32
+_MOST_TEXTS = 300
+
+
+@dataclass(frozen=True)
+class CompiledEncoder:
+    """What compiling an embedding model found out; the graph itself is in its folder.
+
+    Attributes:
+        versions: The versions of the libraries that made it.
+        golden: Vectors that it has to give at every load.
+        parity: How far it is from torch, one entry for each precision that it can run in here.
+    """
+
+    versions: dict[str, str]
+    golden: GoldenVectors
+    parity: tuple[Parity, ...]
+
+
+@dataclass(frozen=True)
+class CompiledScorer:
+    """What compiling a cross-encoder found out; the graph itself is in its folder.
+
+    Attributes:
+        versions: The versions of the libraries that made it.
+        golden: Scores that it has to give at every load.
+        parity: How far it is from torch, one entry for each precision that it can run in here.
+    """
+
+    versions: dict[str, str]
+    golden: GoldenVectors
+    parity: tuple[ScoreParity, ...]
+
+
+def compile_encoder(
+    encoder: Encoder, checkpoint: Checkpoint, folder: Path, *, name: str, precision: Precision, texts: Sequence[str]
+) -> CompiledEncoder:
+    """Compiles an embedding model.
+
+    Args:
+        encoder: The model, opened with the torch engine.
+        checkpoint: What its files say.
+        folder: An empty folder.
+        name: The model's name, for messages.
+        precision: `auto` for bf16 where the processor has it and the graph keeps its promise with it, else f32.
+        texts: What to learn the ranges of int8 from; at least 32, and no more than 300 are used.
+
+    Raises:
+        InputError: int8 is asked for without enough texts.
+        UnsupportedModelError: The model cannot be compiled, or not in this precision here.
+        CheckpointError: The graph differs from torch by more than is promised.
+    """
+    _check(precision, texts)
+    write_graph(encoder.traceable(), folder)
+
+    def compared(one: Precision, with_texts: Sequence[str]) -> Parity:
+        graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder, precision=one)
+        return measure(encoder, graph, with_texts, precision=one)
+
+    parity = [compared("f32", golden_texts(encoder.max_seq_length))]
+    if not keeps_promise(parity[0]):
+        raise as_error(parity[0], name)
+    if precision == "int8":
+        chosen = _spread(texts, _MOST_TEXTS)
+        quantize(folder, chosen)
+        parity = [compared("int8", chosen)]
+    elif precision != "f32" and "bf16" in native_precisions():
+        parity.append(compared("bf16", golden_texts(encoder.max_seq_length)))
+    if not keeps_promise(parity[-1]):
+        if precision != "auto":
+            raise as_error(parity[-1], name)
+        precision = "f32"
+    set_precision(folder, precision if len(parity) > 1 or precision == "int8" else "f32")
+    graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder)
+    return CompiledEncoder(libraries(precision), golden.record(graph.probe_vectors), tuple(parity))
+
+
+def compile_scorer(
+    scorer: Scorer, checkpoint: Checkpoint, folder: Path, *, name: str, precision: Precision
+) -> CompiledScorer:
+    """Compiles a cross-encoder.
+
+    Args:
+        scorer: The model, opened with the torch engine.
+        checkpoint: What its files say.
+        folder: An empty folder.
+        name: The model's name, for messages.
+        precision: `auto` for bf16 where the processor has it and the graph keeps its promise with it, else f32.
+
+    Raises:
+        UnsupportedModelError: The model cannot be compiled, or not in this precision here.
+        CheckpointError: The graph differs from torch by more than is promised.
+    """
+    if precision in ("int8", "int4"):
+        raise UnsupportedModelError(f"a cross-encoder has no {precision} graph", hint="use --precision auto, or f32")
+    _check(precision, ())
+    write_graph(scorer.traceable(), folder)
+    pairs = golden_pairs(scorer.max_seq_length)
+
+    def compared(one: Precision) -> ScoreParity:
+        graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder, precision=one)
+        return measure_scores(scorer, graph, pairs, precision=one)
+
+    parity = [compared("f32")]
+    if precision != "f32" and "bf16" in native_precisions():
+        parity.append(compared("bf16"))
+    chosen: Precision = precision if len(parity) > 1 else "f32"
+    if not scores_keep_promise(parity[-1]):
+        if precision != "auto" or not scores_keep_promise(parity[0]):
+            raise scores_as_error(parity[0] if not scores_keep_promise(parity[0]) else parity[-1], name)
+        chosen = "f32"
+    set_precision(folder, chosen)
+    graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder)
+    return CompiledScorer(libraries(precision), golden.record_scores(graph.probe_scores), tuple(parity))
+
+
+def _check(precision: Precision, texts: Sequence[str]) -> None:
+    if precision == "int4":
+        raise UnsupportedModelError("an embedding model has no int4 graph", hint="use --precision int8, or auto")
+    if precision == "bf16" and "bf16" not in native_precisions():
+        msg = "this machine's processor does not calculate in bf16, so the graph cannot be compared with torch"
+        raise UnsupportedModelError(msg, hint="use --precision auto, or compile on a processor that does")
+    if precision == "int8" and len(texts) < _LEAST_TEXTS:
+        msg = f"int8 learns its ranges from texts like yours, at least {_LEAST_TEXTS}; there are {len(texts)}"
+        raise InputError(msg, hint="--calibration FILE, a text a line")
+
+
+def _spread(texts: Sequence[str], count: int) -> Sequence[str]:
+    """At most `count` of the texts, from the first to the last at even distances."""
+    step = max(1.0, len(texts) / count)
+    return [texts[int(i * step)] for i in range(min(count, len(texts)))]

@@ -1,0 +1,1 @@
+"""Answers of a required form, the same for every engine; needs llguidance."""

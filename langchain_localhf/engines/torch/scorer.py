@@ -1,0 +1,150 @@
+"""Pairs of texts to scores with sentence-transformers."""
+
+from __future__ import annotations
+
+import math
+import threading
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from sentence_transformers import CrossEncoder
+from transformers import PreTrainedTokenizerBase
+
+from langchain_localhf.engines.base import PROBE_PAIRS
+from langchain_localhf.engines.batching import batches
+from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
+from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
+from langchain_localhf.engines.torch.soundness import prove, recorded_loading
+from langchain_localhf.engines.torch.tracing import traceable_scorer
+from langchain_localhf.errors import CheckpointError
+from langchain_localhf.store.offline import hub_offline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from langchain_localhf.checkpoint.checkpoint import Checkpoint
+    from langchain_localhf.engines.traceable import Traceable
+    from langchain_localhf.store.manifest import Manifest
+
+# A text's first so many characters tell its cost; no tokenizer has much longer tokens on average.
+_CHARACTERS_A_TOKEN = 8
+_ASSUMED_MAX_TOKENS = 8192
+_LIBRARIES = ("sentence-transformers", "transformers", "torch", "tokenizers")
+
+
+class TorchScorer:
+    """A cross-encoder in sentence-transformers, loaded from a folder, offline, and proved sound.
+
+    Args:
+        checkpoint: The model's files, already checked to be complete and safe.
+        name: The model's repository, or another name for messages.
+        model_kwargs: Passed to `CrossEncoder(...)` untouched; this object may change it.
+        manifest: What the files should be, or None; code is compared with it before it runs.
+
+    Raises:
+        UnsafeModelError: The model needs code that the user does not trust, or is to be read as pickle.
+        IncompleteModelError: The model needs code that is not here.
+        IntegrityError: Its code is not what the manifest says.
+        UninitializedWeightsError: The model would not run with the checkpoint's own weights, such as those of its
+            classifier.
+        CheckpointError: The weights or the tokenizer are damaged.
+        DeviceUnavailableError: There is no such device on this machine.
+        UnsupportedModelError: The architecture is unknown, or the model's code does not run here.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, name: str, model_kwargs: dict[str, Any], manifest: Manifest | None = None
+    ) -> None:
+        self._lock = threading.RLock()
+        check_device(model_kwargs.get("device"))
+        refuse_pickle(model_kwargs.get("model_kwargs") or {})
+        trusted = bool(model_kwargs.get("trust_remote_code"))
+        code = code_for(checkpoint, trusted=trusted, name=name, manifest=manifest, auto_model=checkpoint.auto_model)
+        # An activation function of another library is imported from there; no code of the model is.
+        needs_trust = code is not None or (trusted and bool(checkpoint.foreign_activations))
+        with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
+            self._model = _load(checkpoint, model_kwargs | {"trust_remote_code": needs_trust})
+        # A multimodal model takes a text that looks like an address for an image, and fetches it.
+        self._mark_as_text = "image" in self._model.modalities
+        self.labels = int(self._model.num_labels)
+        limit = self._model.max_seq_length
+        self.max_seq_length = None if limit is None or math.isinf(limit) else int(limit)
+        # Before the activation function: a sigmoid can hide that a score depends on random weights.
+        proof = prove(self._model, report, checkpoint, lambda: self._predict(PROBE_PAIRS, activation_fn=_unchanged))
+        self.unused_weights = proof.unused_weights
+        self.probe_scores = self.score(PROBE_PAIRS)
+        self.versions = {library: version(library) for library in _LIBRARIES}
+
+    def score(self, pairs: Sequence[tuple[str, str]], *, batch_size: int | None = None) -> NDArray[np.float32]:
+        """Scores pairs of texts; see `langchain_localhf.engines.base.Scorer.score`."""
+        if batch_size is not None:
+            return self._predict(pairs, batch_size=batch_size)
+        if len(pairs) == 1 or self._mark_as_text or self._model.device.type != "cpu":
+            return self._predict(pairs)
+        scores = np.empty((len(pairs), self.labels) if self.labels > 1 else len(pairs), dtype=np.float32)
+        for batch in batches(self._token_counts(pairs)):
+            scores[batch] = self._predict([pairs[index] for index in batch], batch_size=len(batch))
+        return scores
+
+    def traceable(self) -> Traceable:
+        """The whole model, ready to be compiled for another engine.
+
+        Raises:
+            UnsupportedModelError: It reads pairs in a way that a graph cannot.
+        """
+        with self._lock:
+            return traceable_scorer(self._model, max_tokens=self.max_seq_length)
+
+    def _predict(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        batch_size: int = 32,
+        activation_fn: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> NDArray[np.float32]:
+        inputs: list[Any] = [tuple(pair) for pair in pairs]
+        if self._mark_as_text:
+            inputs = [({"text": first}, {"text": second}) for first, second in inputs]
+        # One call at a time: tokenizers keep their settings in themselves, and one forward pass already uses all cores.
+        with self._lock:
+            scores = self._model.predict(
+                inputs, batch_size=batch_size, activation_fn=activation_fn, show_progress_bar=False
+            )
+        return np.asarray(scores, dtype=np.float32)
+
+    def _token_counts(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """About how many tokens of each pair the model reads; they decide about batches only."""
+        limit = self.max_seq_length or _ASSUMED_MAX_TOKENS
+        cut = limit * _CHARACTERS_A_TOKEN
+        firsts, seconds = [first[:cut] for first, _ in pairs], [second[:cut] for _, second in pairs]
+        tokenizer = self._model.tokenizer
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return [len(first) + len(second) for first, second in zip(firsts, seconds, strict=True)]
+        with self._lock:
+            encoded = tokenizer(firsts, seconds, truncation=True, max_length=limit)
+        return [len(tokens) for tokens in encoded["input_ids"]]
+
+
+def _unchanged(logits: torch.Tensor) -> torch.Tensor:
+    return logits
+
+
+def _load(checkpoint: Checkpoint, model_kwargs: dict[str, Any]) -> CrossEncoder:
+    settings = {**model_kwargs, "local_files_only": True}
+    for located in ("revision", "cache_folder"):  # they named the folder, and have done their work
+        settings.pop(located, None)
+    try:
+        model: CrossEncoder = CrossEncoder(str(checkpoint.folder), **settings)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
+        msg = f"{checkpoint.folder} cannot be loaded: {error}"
+        raise CheckpointError(
+            msg, hint="check model_kwargs, if there are any; else pull or copy the model again"
+        ) from error
+    return model

@@ -1,0 +1,124 @@
+"""A whole model of sentence-transformers as one module that can be traced: transformer, and whatever comes behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from langchain_localhf.engines.traceable import Traceable
+from langchain_localhf.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+# Two texts of different lengths: where nothing is padded, a trace would leave the mask out.
+_EXAMPLES = ["hello world", "a longer text, of so many words that the other one has to be padded"]
+_PAIRED_EXAMPLES = [("hello world", "a word"), ("a longer text", _EXAMPLES[1])]
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_USE_TORCH = 'use it with backend="torch"'
+
+
+class _Whole(torch.nn.Module):
+    def __init__(self, model: SentenceTransformer, inputs: tuple[str, ...], **settings: str) -> None:
+        super().__init__()
+        self.model, self._inputs, self._settings = model, inputs, settings
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        features: dict[str, Any] = dict(zip(self._inputs, tensors, strict=True))
+        result: torch.Tensor = self.model.forward(features, **self._settings)["sentence_embedding"]
+        return result
+
+
+class _Scores(torch.nn.Module):
+    def __init__(self, model: CrossEncoder, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self._inputs = model, inputs
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        features: dict[str, Any] = dict(zip(self._inputs, tensors, strict=True))
+        logits = self.model.forward(features)["scores"].float()
+        activation = self.model.activation_fn
+        scores: torch.Tensor = logits if activation is None else activation(logits)
+        return scores
+
+
+def traceable(model: SentenceTransformer, *, max_tokens: int | None) -> Traceable:
+    """The model, ready to be traced.
+
+    Raises:
+        UnsupportedModelError: It reads texts in a way that a graph cannot; the message says which.
+    """
+    tokenizer = _fast_tokenizer(model.tokenizer)
+    if any(isinstance(module, Pooling) and not module.include_prompt for module in model.modules()):
+        msg = "the model leaves its prompt out of the mean, which a compiled graph cannot"
+        raise UnsupportedModelError(msg, hint=_USE_TORCH)
+    tensors = _known_inputs(model.preprocess(_EXAMPLES))
+    inputs = tuple(tensors)
+    modules: dict[str, Any] = {"model": _Whole(model.eval(), inputs)}
+    if any(isinstance(module, Router) for module in model.children()):
+        modules = {"model": _Whole(model, inputs, task="document"), "query": _Whole(model, inputs, task="query")}
+    return _traceable(modules, tensors, tokenizer, max_tokens)
+
+
+def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None) -> Traceable:
+    """The cross-encoder with its activation function, ready to be traced; it gives scores. Shape: `(pairs, labels)`.
+
+    Raises:
+        UnsupportedModelError: It reads pairs in a way that a graph cannot; the message says which.
+    """
+    tokenizer = _fast_tokenizer(model.tokenizer)
+    features = model.preprocess(_PAIRED_EXAMPLES)
+    if features.get("modality") != "text":
+        msg = "the model puts pairs of texts into a chat template, which a compiled graph cannot"
+        raise UnsupportedModelError(msg, hint=_USE_TORCH)
+    tensors = _known_inputs(features)
+    return _traceable({"model": _Scores(model.eval(), tuple(tensors))}, tensors, tokenizer, max_tokens)
+
+
+def _fast_tokenizer(tokenizer: object) -> PreTrainedTokenizerBase:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
+        msg = f"a model with {type(tokenizer).__name__} cannot be compiled: it needs a fast tokenizer (tokenizer.json)"
+        raise UnsupportedModelError(msg, hint=_USE_TORCH)
+    return tokenizer
+
+
+def _known_inputs(features: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+    if unknown := tensors.keys() - {*_INPUTS}:
+        msg = f"the model takes inputs that a compiled graph does not know: {', '.join(sorted(unknown))}"
+        raise UnsupportedModelError(msg, hint=_USE_TORCH)
+    return {name: tensors[name] for name in _INPUTS if name in tensors}
+
+
+def _traceable(
+    modules: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int | None,
+) -> Traceable:
+    return Traceable(
+        modules=modules,
+        inputs=tuple(tensors),
+        examples=tuple(tensors.values()),
+        tokenizer_json=_tokenizer_json(tokenizer, max_tokens),
+        max_tokens=max_tokens,
+        padding_side="left" if tokenizer.padding_side == "left" else "right",
+        pad_token_id=tokenizer.pad_token_id or 0,
+        pad_token_type_id=tokenizer.pad_token_type_id,
+    )
+
+
+def _tokenizer_json(tokenizer: PreTrainedTokenizerBase, max_tokens: int | None) -> str:
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    if max_tokens is not None:
+        copy.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
+    return copy.to_str()
