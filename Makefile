@@ -9,6 +9,8 @@ EXPORTER := optimum-intel nncf openvino openvino-tokenizers torch transformers
 .DEFAULT_GOAL := help
 # Threads that wait must not spin: machines of CI have few cores.
 export OMP_WAIT_POLICY := PASSIVE
+# Tests and benchmarks export language models with it.
+export LOCALHF_OPTIMUM_CLI := $(abspath $(VENV)-export/bin/optimum-cli)
 
 .PHONY: help demo test test-offline test-matrix lint check format bench export-env clean
 
@@ -22,10 +24,10 @@ demo: $(VENV)/.demo ## Fill a Chroma with real text and ask it questions, withou
 	    --as sentence-transformers/all-MiniLM-L6-v2
 	@LOCALHF_HOME=$(DEMO_STORE) $(BIN)/python examples/demo.py
 
-test: $(VENV)/.dev ## Run the whole test suite, with branch coverage
+test: $(VENV)/.dev $(VENV)-export/.installed ## Run the whole test suite, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
-test-offline: $(VENV)/.dev ## Run the suite where there is no network at all, not even by mistake
+test-offline: $(VENV)/.dev $(VENV)-export/.installed ## Run the suite where there is no network at all, not even by mistake
 	unshare --map-root-user --net $(BIN)/python tests/support/loopback.py $(BIN)/python -m pytest
 
 test-matrix: $(VENV)-oldest/.dev test ## Run the suite with the oldest and with the newest libraries of our range

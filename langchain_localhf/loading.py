@@ -181,7 +181,7 @@ def _open_generator(model: LocalModel, settings: dict[str, Any]) -> LoadedGenera
 def _open_openvino_generator(model: LocalModel, settings: dict[str, Any], state: FileState) -> LoadedGenerator:
     """As `_open_generator`; there is no code that could run, and no safetensors are asked for."""
     checkpoint = Checkpoint(model.folder)
-    with _verified(model, at_once=False):
+    with _verified(model, at_once=False, compiled_only=True):
         generator = engines.open_generator(
             checkpoint, name=model.name, manifest=model.manifest, **copy.deepcopy(settings)
         )

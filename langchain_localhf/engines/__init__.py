@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +200,8 @@ def compile_scorer(
     return compiled(scorer, checkpoint, folder, name=name, precision=precision)
 
 
-def export_language_model(
+def export_language_model(  # noqa: PLR0913 - as there
+    generator: Generator,
     folder: Path,
     target: Path,
     *,
@@ -210,28 +210,28 @@ def export_language_model(
     trust_remote_code: bool,
     say: Callable[[str], None],
 ) -> dict[str, str]:
-    """Exports a language model to a new folder for the OpenVINO engine; see `engines.openvino.export`.
+    """Exports a language model to a new folder for the OpenVINO engine; see `engines.exporting`.
 
     Raises:
-        EngineNotInstalledError: There is no `optimum-cli`.
+        EngineNotInstalledError: There is no `optimum-cli`, or an extra is not installed.
         UnsupportedModelError: OpenVINO has no export for this kind of model.
-        CheckpointError: The export failed.
+        CheckpointError: The export failed, or what it made writes another text than torch.
 
     Returns:
         The versions of the libraries that are to run it.
     """
     _require("openvino", "openvino_genai")
-    from langchain_localhf.engines.openvino import export  # noqa: PLC0415 - it loads on first use
+    from langchain_localhf.engines.exporting import export  # noqa: PLC0415 - it loads on first use
 
-    export.export_language_model(
+    return export(
+        generator,
         folder,
         target,
-        optimum_cli=export.find_optimum_cli(optimum_cli),
+        optimum_cli=optimum_cli,
         weight_format=weight_format,
         trust_remote_code=trust_remote_code,
         say=say,
     )
-    return {library: version(library) for library in ("openvino", "openvino-genai")}
 
 
 def _require(backend: str, *more: str) -> None:

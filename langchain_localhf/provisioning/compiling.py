@@ -48,8 +48,8 @@ def compile_model(
     Args:
         model: A model that was pulled or added.
         precision: For an embedding model, what to calculate in: `auto` (bf16 where the processor has it, else f32),
-            `f32`, `bf16` or `int8`; for a cross-encoder the same without `int8`. For a language model, what its weights are kept in: `auto` (int8 from a billion
-            parameters on), `f32`, `int8` or `int4`.
+            `f32`, `bf16` or `int8`; for a cross-encoder the same without `int8`. For a language model, what its weights
+            are kept in: `auto` (int8 from a billion parameters on), `f32`, `int8` or `int4`.
         texts: For an embedding model in int8: texts like those it will read, at least 32.
         trust_remote_code: Whether you trust the code of a model that brings its own: it runs now, and never again.
         force: Whether to compile a model that is compiled already, with these libraries, in this precision.
@@ -203,9 +203,11 @@ def _export(
         msg = f"the weights of a language model cannot be kept in {precision}"
         raise UnsupportedModelError(msg, hint=f"use one of {', '.join(_WEIGHT_FORMATS)}")
     # An exporter fills in what is missing; our own engine refuses, and its hashes are compared on the way.
-    load_generator(str(model.folder), task="text-generation", model_kwargs={"trust_remote_code": trusted})
+    settings = {"trust_remote_code": True} if trusted else {}
+    loaded = load_generator(str(model.folder), task="text-generation", device="cpu", model_kwargs=settings)
     staged.rmdir()
     versions = engines.export_language_model(
+        loaded.generator,
         model.folder,
         staged,
         optimum_cli=locations.from_environment().optimum_cli,

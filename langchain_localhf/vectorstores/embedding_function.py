@@ -28,10 +28,11 @@ _SETTINGS = (
     "query_instruction",
     "embed_instruction",
     "pooling",
+    "backend",
 )
-# A collection travels: the device belongs to a machine, a token to a person, and whether to run a model's code is for
+# A collection travels: the device and how it is tuned belong to a machine, a token to a person, and whether to run a model's code is for
 # the program to decide, not for a file it opens. None of them changes a vector.
-_NOT_RECORDED = {"device", "device_map", "token", "trust_remote_code", "use_auth_token"}
+_NOT_RECORDED = {"device", "device_map", "ov_config", "token", "trust_remote_code", "use_auth_token"}
 
 
 class LocalHFEmbeddingFunction(EmbeddingFunction[Documents]):
@@ -185,8 +186,13 @@ def _config(
 
 
 def _recordable_settings(embeddings: HuggingFaceEmbeddings) -> dict[str, Any]:
+    fields = HuggingFaceEmbeddings.model_fields
     stated = {field: getattr(embeddings, field) for field in _SETTINGS}
-    return {field: _recordable(value, field) for field, value in stated.items() if value not in (None, {})}
+    return {
+        field: _recordable(value, field)
+        for field, value in stated.items()
+        if value != fields[field].get_default(call_default_factory=True)
+    }
 
 
 def _recordable(value: object, place: str) -> object:
