@@ -73,8 +73,12 @@ class Encoder(Protocol):
             Shape: `(len(texts), dimension)`, in the order of the texts.
         """
 
-    def traceable(self) -> Traceable:
+    def traceable(self, *, eager_attention: bool = False) -> Traceable:
         """The whole model, ready to be compiled for another engine.
+
+        Args:
+            eager_attention: Whether attention is to be written out in plain products, for an engine that reads masks
+                differently from torch's own function for it.
 
         Raises:
             UnsupportedModelError: It reads texts in a way that a graph cannot, or is compiled already.
@@ -118,8 +122,12 @@ class Scorer(Protocol):
             In the order of the pairs. Shape: `(len(pairs),)` for a model with one label, else `(len(pairs), labels)`.
         """
 
-    def traceable(self) -> Traceable:
+    def traceable(self, *, eager_attention: bool = False) -> Traceable:
         """The whole model, ready to be compiled for another engine.
+
+        Args:
+            eager_attention: Whether attention is to be written out in plain products, for an engine that reads masks
+                differently from torch's own function for it.
 
         Raises:
             UnsupportedModelError: It reads pairs in a way that a graph cannot, or is compiled already.

@@ -90,14 +90,17 @@ def compile_encoder(
         CheckpointError: The graph differs from torch by more than is promised.
     """
     _check(precision, texts)
-    write_graph(encoder.traceable(), folder)
 
     def compared(one: Precision, with_texts: Sequence[str]) -> Parity:
         graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder, precision=one)
         return measure(encoder, graph, with_texts, precision=one)
 
-    parity = [compared("f32", golden_texts(encoder.max_seq_length))]
-    if not keeps_promise(parity[0]):
+    for eager_attention in (False, True):
+        write_graph(encoder.traceable(eager_attention=eager_attention), folder)
+        parity = [compared("f32", golden_texts(encoder.max_seq_length))]
+        if keeps_promise(parity[0]):
+            break
+    else:
         raise as_error(parity[0], name)
     if precision == "int8":
         chosen = _spread(texts, _MOST_TEXTS)
@@ -133,22 +136,26 @@ def compile_scorer(
     if precision in ("int8", "int4"):
         raise UnsupportedModelError(f"a cross-encoder has no {precision} graph", hint="use --precision auto, or f32")
     _check(precision, ())
-    write_graph(scorer.traceable(), folder)
     pairs = golden_pairs(scorer.max_seq_length)
 
     def compared(one: Precision) -> ScoreParity:
         graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder, precision=one)
         return measure_scores(scorer, graph, pairs, precision=one)
 
-    parity = [compared("f32")]
+    for eager_attention in (False, True):
+        write_graph(scorer.traceable(eager_attention=eager_attention), folder)
+        parity = [compared("f32")]
+        if scores_keep_promise(parity[0]):
+            break
+    else:
+        raise scores_as_error(parity[0], name)
     if precision != "f32" and "bf16" in native_precisions():
         parity.append(compared("bf16"))
-    chosen: Precision = precision if len(parity) > 1 else "f32"
     if not scores_keep_promise(parity[-1]):
-        if precision != "auto" or not scores_keep_promise(parity[0]):
-            raise scores_as_error(parity[0] if not scores_keep_promise(parity[0]) else parity[-1], name)
-        chosen = "f32"
-    set_precision(folder, chosen)
+        if precision != "auto":
+            raise scores_as_error(parity[-1], name)
+        precision = "f32"
+    set_precision(folder, precision if len(parity) > 1 else "f32")
     graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder)
     return CompiledScorer(libraries(precision), golden.record_scores(graph.probe_scores), tuple(parity))
 

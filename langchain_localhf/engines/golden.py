@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Half precision stays above 0.9999 and another version of torch far above that; a wrong model falls below 0.9.
 MIN_COSINE = 0.999
-# Of a score, relative where it is above 1. Half precision stays below 0.03; a wrong model is off by half and more.
+# Of a score, relative where it is above 1. Half precision stays far below; a wrong model hardly does for every pair.
 MAX_SCORE_DIFFERENCE = 0.1
 _LITTLE_ENDIAN_FLOAT32 = np.dtype("<f4")
 _PAIRED_TEXTS = tuple(text for pair in PROBE_PAIRS for text in pair)

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 LEAST_COSINE = {"f32": 0.99999, "bf16": 0.9995, "int8": 0.9}
 # The largest difference between a text alone and in a batch, of a vector of length 1.
 LARGEST_BATCH_DIFFERENCE = {"f32": 1e-5, "bf16": 2e-2, "int8": 2e-2}
-# The largest difference of a score, relative where it is above 1; from torch, and between a pair alone and in a batch.
-LARGEST_SCORE_DIFFERENCE = {"f32": 1e-5, "bf16": 2e-2}
+# The largest difference of a score, relative where it is above 1: from torch, and between a pair alone and in a batch.
+# Rounding alone leaves 1e-6 in f32, and 1e-5 where a classifier's weights are large and nothing scales its scores.
+LARGEST_SCORE_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2}
 _BATCH_SIZES = (1, 2, 7, None)
 _NEIGHBOURS = 10
 _USE_TORCH = 'nothing was written; use the model with backend="torch"'

@@ -96,7 +96,7 @@ class OpenVINOEncoder:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
         return _in_precision(vectors, encode_kwargs.get("precision") or "float32")
 
-    def traceable(self) -> Traceable:
+    def traceable(self, *, eager_attention: bool = False) -> Traceable:  # noqa: ARG002 - refused in any case
         """Refuses: what is compiled already cannot be traced again.
 
         Raises:

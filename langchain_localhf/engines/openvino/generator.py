@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from difflib import get_close_matches
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
 
 from langchain_localhf.engines.generation.generation import Generation
+from langchain_localhf.engines.grammar.grammars import Grammars
 from langchain_localhf.engines.openvino.devices import check_device, check_settings, device_name, reason
+from langchain_localhf.engines.openvino.following import Following
 from langchain_localhf.engines.openvino.model_files import ModelFiles
 from langchain_localhf.engines.openvino.prompts import PromptReader
 from langchain_localhf.engines.openvino.sampling import OPTIONS, generation_config
@@ -90,6 +93,8 @@ class OpenVinoGenerator:
         self.chat_template = self._prompts.chat_template
         self.context_window = files.context_window
         self.versions = {library: version(library) for library in _LIBRARIES}
+        self._grammars: dict[frozenset[int], Grammars] = {}
+        self._grammars_lock = threading.Lock()
         self._steps = Steps(lambda: _pipeline(files.model, place_name, ov_config, batch_size))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -126,7 +131,7 @@ class OpenVinoGenerator:
         """Starts answers; see `Generator.submit`."""
         for request in requests:
             self._check(request)
-        writings = [Writing(self._generation(request), self._end_ids(request)) for request in requests]
+        writings = [self._writing(request) for request in requests]
         self._steps.submit(writings)
         return [writing.generation for writing in writings]
 
@@ -135,6 +140,16 @@ class OpenVinoGenerator:
             msg = "openvino-genai reports the probability of the chosen token only, and not of others"
             raise InputError(msg, hint='ask for logprobs=True alone, or use backend="torch"')
         generation_config(request, self._end_ids(request), max_tokens=request.max_tokens)
+
+    def _writing(self, request: Request) -> Writing:
+        generation, end_ids = self._generation(request), self._end_ids(request)
+        if request.constraint is None:
+            return Writing(generation, end_ids)
+        with self._grammars_lock:
+            if end_ids not in self._grammars:
+                self._grammars[end_ids] = Grammars(self._prompts.words, self._prompts.width, end_ids)
+            grammars = self._grammars[end_ids]
+        return Following(generation, end_ids, grammars.matcher(request.constraint, max_tokens=request.max_tokens))
 
     def _generation(self, request: Request) -> Generation:
         # A stop string that is a special token never shows in the text.

@@ -1,4 +1,4 @@
-"""Where the files of an OpenVINO language model are: an exported folder, one inside a model's folder, or a GGUF file."""
+"""Where the files of an OpenVINO language model are: an exported folder, one in a model's folder, or a GGUF file."""
 
 from __future__ import annotations
 

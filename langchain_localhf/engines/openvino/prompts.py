@@ -14,6 +14,7 @@ from langchain_localhf.errors import CheckpointError, InputError, UnsupportedMod
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from langchain_localhf.engines.grammar.vocabulary import Words
     from langchain_localhf.engines.openvino.model_files import ModelFiles
 
 
@@ -70,6 +71,22 @@ class PromptReader:
         _check_text(text)
         return self.tokens.encode(text, special_tokens=False)
 
+    def words(self) -> Words:
+        """What the tokenizer says of itself.
+
+        Raises:
+            UnsupportedModelError: It is not described by a `tokenizer.json`.
+        """
+        if (words := self.tokens.words) is None:
+            msg = f"the form of an answer needs a tokenizer.json, and {self._name} has none"
+            raise UnsupportedModelError(msg, hint="leave the required form of the answer out")
+        return words
+
+    @property
+    def width(self) -> int:
+        """How many tokens the model has weights for, as far as anything says."""
+        return self._known_tokens or self.tokens.size
+
     def hidden_ids(self, markers: Sequence[str]) -> Collection[int]:
         """The special tokens that do not show in a text, which are all that no marker holds."""
         return {i for token, i in self.tokens.special.items() if not any(token in marker for marker in markers)}
@@ -82,13 +99,16 @@ class PromptReader:
         self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
     ) -> str:
         """Writes a conversation as a prompt; see `Generator.render_chat`."""
-        if self._template is None:
+        settings = dict(variables)
+        own = settings.pop("chat_template", None)
+        if own is None and self._template is None:
             msg = f"{self._name} has no chat template, so it was not made to chat"
             raise UnsupportedModelError(
                 msg, hint="use a model whose name ends in Instruct or Chat, or HuggingFacePipeline for plain text"
             )
         try:
-            return self._template.render(messages, tools=tools, variables=variables)
+            template = self._template if own is None else ChatTemplate(str(own), self.tokens.named)
+            return template.render(messages, tools=tools, variables=settings) if template else ""
         except (TemplateError, TypeError, KeyError, ValueError) as error:
             msg = f"the model's chat template refuses this conversation: {error}"
             raise InputError(msg, hint="change the roles or the order of the messages as it says") from error

@@ -36,13 +36,22 @@ def beams(request: Request) -> int:
     return int(request.options.get("num_beams") or 1)
 
 
-def generation_config(request: Request, end_ids: Collection[int], *, max_tokens: int) -> GenerationConfig:
+def generation_config(
+    request: Request,
+    end_ids: Collection[int],
+    *,
+    max_tokens: int,
+    written: int = 0,
+    forbidden: Collection[int] = (),
+) -> GenerationConfig:
     """How openvino-genai has to continue a prompt.
 
     Args:
         request: What is asked for.
         end_ids: The tokens that end an answer.
         max_tokens: The most tokens to generate.
+        written: How many tokens of the answer are there already, as the end of the prompt.
+        forbidden: Tokens that the next one must not be.
 
     Raises:
         InputError: A value is out of its range, or settings contradict each other.
@@ -50,12 +59,16 @@ def generation_config(request: Request, end_ids: Collection[int], *, max_tokens:
     config = GenerationConfig()
     config.apply_chat_template = False
     config.max_new_tokens = max_tokens
-    if end_ids:
+    if forbidden:
+        # What ends an answer cannot come before the least number of tokens; that such a token ends it is ignored then.
+        config.eos_token_id, config.stop_token_ids = min(forbidden), set(forbidden)
+        config.ignore_eos, config.min_new_tokens = True, 1
+    elif end_ids:
         config.eos_token_id, config.stop_token_ids = min(end_ids), set(end_ids)
     else:
         config.ignore_eos = True
     config.logprobs = 0 if request.logprobs is None else 1
-    for name, value in _settings(request, max_tokens).items():
+    for name, value in _settings(request, max_tokens, written).items():
         try:
             setattr(config, name, value)
         except TypeError as error:
@@ -69,9 +82,11 @@ def generation_config(request: Request, end_ids: Collection[int], *, max_tokens:
     return config
 
 
-def _settings(request: Request, max_tokens: int) -> dict[str, Any]:
+def _settings(request: Request, max_tokens: int, written: int) -> dict[str, Any]:
     options = dict(request.options)
     count = beams(request)
+    if request.constraint is not None:
+        _check_constrained(options)
     chosen = {name: value for name, value in options.items() if name in _PENALTIES}
     if "min_new_tokens" in options:
         chosen["min_new_tokens"] = min(options["min_new_tokens"], max_tokens)
@@ -84,8 +99,16 @@ def _settings(request: Request, max_tokens: int) -> dict[str, Any]:
         top_k = options.get("top_k", _TOP_K)
         chosen |= {name: value for name, value in options.items() if name in _SAMPLING - {"top_k"}}
         chosen |= {"top_k": top_k} if top_k else {}
-        chosen |= {"do_sample": True, "rng_seed": _seed(request)}
+        chosen |= {"do_sample": True, "rng_seed": _seed(request, written)}
     return chosen
+
+
+def _check_constrained(options: dict[str, Any]) -> None:
+    """Refuses what counts the tokens of an answer: one of a required form is written in parts."""
+    for name in ("presence_penalty", "frequency_penalty", "min_new_tokens"):
+        if options.get(name):
+            msg = f"an answer of a required form cannot have {name} on the openvino engine"
+            raise InputError(msg, hint=f'leave {name} out, use repetition_penalty, or backend="torch"')
 
 
 def _check_beams(request: Request) -> None:
@@ -111,8 +134,8 @@ def _stop_criterion(value: object) -> StopCriteria:
     return _STOP_CRITERIA[value]
 
 
-def _seed(request: Request) -> int:
+def _seed(request: Request, written: int) -> int:
     """Each answer draws from a stream of its own, whatever else runs."""
     if request.seed is None:
         return secrets.randbits(_SEED_BITS)
-    return int(np.random.SeedSequence((request.seed, request.sample)).generate_state(1)[0])
+    return int(np.random.SeedSequence((request.seed, request.sample, written)).generate_state(1)[0])

@@ -64,7 +64,7 @@ class OpenVINOScorer:
         scores = self._graph.run(prompted, max_rows=batch_size)
         return scores[:, 0] if self.labels == 1 else scores
 
-    def traceable(self) -> Traceable:
+    def traceable(self, *, eager_attention: bool = False) -> Traceable:  # noqa: ARG002 - refused in any case
         """Refuses: what is compiled already cannot be traced again.
 
         Raises:

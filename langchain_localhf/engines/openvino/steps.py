@@ -85,7 +85,7 @@ class Steps:
             return self._is_running
 
     def _has_remains(self) -> bool:
-        """Whether the pipeline has anything to do: also answers that were cancelled, whose cache the next step frees."""
+        """Whether the pipeline has work: also answers that were cancelled, whose cache the next step frees."""
         return self._pipeline is not None and self._pipeline.has_non_finished_requests()
 
     def _begin_all(self) -> None:
@@ -108,6 +108,8 @@ class Steps:
             if self._pipeline is None:
                 self._pipeline, self._ends = self._open_pipeline(), Ends()
             token_ids, config = writing.wanted()
+            if writing.generation.is_over:
+                return
             ends = self._ends.within(token_ids)
             if any(ends & running.ends for running in self._running if not running.has_begun):
                 self._waiting.append(writing)
@@ -139,13 +141,19 @@ class Steps:
                 running.has_begun = True
         except Exception as error:  # noqa: BLE001 - as in `_begin`
             generation.fail(_translated(error))
-        if running.handle.get_status() == GenerationStatus.RUNNING and not (generation.is_over or writing.is_interrupted):
+        status = running.handle.get_status()
+        if status == GenerationStatus.RUNNING and not (generation.is_over or writing.is_interrupted):
             self._running.append(running)
             return
         running.handle.cancel()
         self._ends.add(running.token_ids)
-        if writing.is_interrupted and not generation.is_over:
+        if generation.is_over:
+            return
+        if writing.is_interrupted:
             self._waiting.append(writing)
+        elif status == GenerationStatus.IGNORED:
+            msg = "there was not enough memory for this answer"
+            generation.fail(EngineError(msg, hint="lower batch_size or max_new_tokens, or shorten the prompt"))
         else:
             generation.finish()
 

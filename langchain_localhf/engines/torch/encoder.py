@@ -123,14 +123,14 @@ class TorchEncoder:
             return self._encode(inputs, kind, settings)
         return self._encode_by_length(list(texts), kind, settings)
 
-    def traceable(self) -> Traceable:
-        """The whole model, ready to be compiled for another engine.
+    def traceable(self, *, eager_attention: bool = False) -> Traceable:
+        """The whole model, ready to be compiled; see `langchain_localhf.engines.base.Encoder.traceable`.
 
         Raises:
             UnsupportedModelError: It reads texts in a way that a graph cannot.
         """
         with self._lock:
-            return traceable(self._model, max_tokens=self.max_seq_length)
+            return traceable(self._model, max_tokens=self.max_seq_length, eager_attention=eager_attention)
 
     def _encode(self, inputs: list[Any], kind: InputKind, settings: Mapping[str, Any]) -> NDArray[np.number[Any]]:
         # One call at a time: tokenizers keep their settings in themselves, and one forward pass already uses all cores.

@@ -91,14 +91,14 @@ class TorchScorer:
             scores[batch] = self._predict([pairs[index] for index in batch], batch_size=len(batch))
         return scores
 
-    def traceable(self) -> Traceable:
+    def traceable(self, *, eager_attention: bool = False) -> Traceable:
         """The whole model, ready to be compiled for another engine.
 
         Raises:
             UnsupportedModelError: It reads pairs in a way that a graph cannot.
         """
         with self._lock:
-            return traceable_scorer(self._model, max_tokens=self.max_seq_length)
+            return traceable_scorer(self._model, max_tokens=self.max_seq_length, eager_attention=eager_attention)
 
     def _predict(
         self,

@@ -8,7 +8,7 @@ import torch
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from langchain_localhf.engines.traceable import Traceable
 from langchain_localhf.errors import UnsupportedModelError
@@ -49,12 +49,14 @@ class _Scores(torch.nn.Module):
         return scores
 
 
-def traceable(model: SentenceTransformer, *, max_tokens: int | None) -> Traceable:
+def traceable(model: SentenceTransformer, *, max_tokens: int | None, eager_attention: bool = False) -> Traceable:
     """The model, ready to be traced.
 
     Raises:
         UnsupportedModelError: It reads texts in a way that a graph cannot; the message says which.
     """
+    if eager_attention:
+        _write_out_attention(model)
     tokenizer = _fast_tokenizer(model.tokenizer)
     if any(isinstance(module, Pooling) and not module.include_prompt for module in model.modules()):
         msg = "the model leaves its prompt out of the mean, which a compiled graph cannot"
@@ -67,12 +69,14 @@ def traceable(model: SentenceTransformer, *, max_tokens: int | None) -> Traceabl
     return _traceable(modules, tensors, tokenizer, max_tokens)
 
 
-def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None) -> Traceable:
+def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None, eager_attention: bool = False) -> Traceable:
     """The cross-encoder with its activation function, ready to be traced; it gives scores. Shape: `(pairs, labels)`.
 
     Raises:
         UnsupportedModelError: It reads pairs in a way that a graph cannot; the message says which.
     """
+    if eager_attention:
+        _write_out_attention(model)
     tokenizer = _fast_tokenizer(model.tokenizer)
     features = model.preprocess(_PAIRED_EXAMPLES)
     if features.get("modality") != "text":
@@ -80,6 +84,17 @@ def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None) -> Traceabl
         raise UnsupportedModelError(msg, hint=_USE_TORCH)
     tensors = _known_inputs(features)
     return _traceable({"model": _Scores(model.eval(), tuple(tensors))}, tensors, tokenizer, max_tokens)
+
+
+def _write_out_attention(model: torch.nn.Module) -> None:
+    """Attention as plain products, which is the same up to rounding.
+
+    A token of the padding whose window holds nothing but padding gets zeros of torch's own function, and no number at
+    all of others.
+    """
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.set_attn_implementation("eager")
 
 
 def _fast_tokenizer(tokenizer: object) -> PreTrainedTokenizerBase:
