@@ -121,7 +121,7 @@ class Checkpoint:
     @property
     def auto_model(self) -> str:
         """What transformers loads the model as, if it is no language model."""
-        return "AutoModelForSequenceClassification" if self.is_cross_encoder else "AutoModel"
+        return kinds.auto_model(self)
 
     def foreign_code(self, auto_model: str | None = None) -> tuple[CodeReference, ...]:
         """The classes outside the libraries that the model needs when it is loaded as `auto_model`."""
@@ -243,8 +243,7 @@ class Checkpoint:
             IncompleteModelError: Files are missing.
             UnsafeModelError: The weights are pickled.
             CheckpointError: A file is damaged.
-            UnsupportedModelError: This is an embedding model or a cross-encoder, or the weights are those of an adapter
-                only.
+            UnsupportedModelError: This is no language model, or the weights are those of an adapter only.
         """
         kinds.require_language_model(self)
         self.require_complete()

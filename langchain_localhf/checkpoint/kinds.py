@@ -25,6 +25,14 @@ def is_cross_encoder(checkpoint: Checkpoint) -> bool:
     return any(name.endswith(_CLASSIFIER) for name in _architectures(checkpoint))
 
 
+def auto_model(checkpoint: Checkpoint) -> str:
+    """What transformers loads a model as, if it is no language model; some cross-encoders are one inside."""
+    if not is_cross_encoder(checkpoint):
+        return "AutoModel"
+    writes = any(name.endswith("ForCausalLM") for name in _architectures(checkpoint))
+    return "AutoModelForCausalLM" if writes else "AutoModelForSequenceClassification"
+
+
 def require_encoder(checkpoint: Checkpoint, pooling: str | None) -> None:
     """Checks that these files are an embedding model that states its pooling, or is plain and has it stated.
 

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from langchain_localhf.store.compilation import Parity
+    from langchain_localhf.store.compilation import Compilation
     from langchain_localhf.store.manifest import Differences, Manifest
     from langchain_localhf.store.model_store import LocalModel
 
@@ -68,8 +68,8 @@ def give_compiled(model: LocalModel, output_format: str) -> None:
     if output_format == "json":
         give_json({**summary(model), "compilation": compiled and compiled.model_dump(mode="json")})
         return
-    for parity in compiled.parity if compiled else ():
-        say(f"  {_parity(parity)}")
+    for line in _parity(compiled) if compiled else ():
+        say(f"  {line}")
     give(str(model.folder))
 
 
@@ -153,20 +153,26 @@ def _facts(model: LocalModel) -> dict[str, str]:
     if compiled := manifest.compiled:
         made = ", ".join(f"{name} {version}" for name, version in compiled.versions.items())
         alone = "; its weights were left behind" if manifest.packed else ""
-        lines = [f"openvino, {compiled.precision}{alone}, with {made}", *map(_parity, compiled.parity)]
+        lines = [f"openvino, {compiled.precision}{alone}, with {made}", *_parity(compiled)]
         facts["compiled"] = "\n".join(lines)
     if manifest.trust_remote_code:
         facts["code"] = "\n".join(["trusted", *_code(manifest)])
     return facts
 
 
-def _parity(parity: Parity) -> str:
-    """How near a graph is to torch, in one line."""
-    kept = "" if parity.neighbours_kept is None else f", {parity.neighbours_kept:.1%} of the ten nearest kept"
-    return (
-        f"{parity.precision}: cosine to torch {parity.mean_cosine:.6f} on average, {parity.lowest_cosine:.6f} at "
-        f"least{kept}; alone or in a batch {parity.batch_difference:.0e}"
-    )
+def _parity(compiled: Compilation) -> Iterator[str]:
+    """How near a graph is to torch, one line a precision."""
+    for parity in compiled.parity:
+        kept = "" if parity.neighbours_kept is None else f", {parity.neighbours_kept:.1%} of the ten nearest kept"
+        yield (
+            f"{parity.precision}: cosine to torch {parity.mean_cosine:.6f} on average, {parity.lowest_cosine:.6f} at "
+            f"least{kept}; alone or in a batch {parity.batch_difference:.0e}"
+        )
+    for scores in compiled.score_parity:
+        yield (
+            f"{scores.precision}: scores differ from torch's by {scores.largest_difference:.0e} at most, "
+            f"{scores.order_kept:.1%} in the same order; alone or in a batch {scores.batch_difference:.0e}"
+        )
 
 
 def _code(manifest: Manifest) -> Iterator[str]:

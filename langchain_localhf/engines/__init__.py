@@ -200,7 +200,7 @@ def compile_scorer(
     return compiled(scorer, checkpoint, folder, name=name, precision=precision)
 
 
-def export_language_model(  # noqa: PLR0913 - as there
+def export_language_model(
     generator: Generator,
     folder: Path,
     target: Path,

@@ -69,17 +69,19 @@ class HuggingFacePipeline(BaseLLM):
     pipeline: Any = Field(default=None, repr=False, exclude=True)
     """A transformers pipeline of your own, instead of a model's name."""
     model_id: str | None = None
-    """A folder, `org/name`, `org/name@revision`, or a bare name such as `gpt2`."""
+    """A folder, `org/name`, `org/name@revision`, or a bare name such as `gpt2`; for OpenVINO, also a GGUF file."""
     task: str = "text-generation"
     """`text-generation`, `image-text-to-text`, `text2text-generation`, `summarization` or `translation`."""
     backend: str = "default"
-    """The engine: `default` is torch."""
+    """The engine: `default` is torch; `openvino` runs what `localhf compile` or optimum-cli made, and GGUF files."""
     device: int | str | None = None
-    """A number for a GPU, -1 or "cpu" for the CPU, or a name as torch knows it; by itself, the first GPU if any."""
+    """A number for a GPU, -1 or "cpu" for the CPU, or a name as the engine knows it; by itself, torch takes the first
+    GPU if any, and OpenVINO the CPU."""
     device_map: str | dict[str, Any] | None = None
     """How accelerate spreads the model over devices; not together with `device`."""
     model_kwargs: dict[str, Any] | None = None
-    """What `from_pretrained` takes, such as `dtype`, `trust_remote_code` or `revision`."""
+    """What `from_pretrained` takes, such as `dtype`, `trust_remote_code` or `revision`; for OpenVINO, `device` and
+    `ov_config`, the properties with which it compiles."""
     pipeline_kwargs: dict[str, Any] | None = None
     """Settings for generating, such as `max_new_tokens`, `temperature` or `return_full_text`."""
     batch_size: int | None = None

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
-from langchain_localhf.errors import IncompleteModelError, LockfileError, ModelNotFoundError, ModelReferenceError, StoreError
+from langchain_localhf.errors import (
+    IncompleteModelError,
+    LockfileError,
+    ModelNotFoundError,
+    ModelReferenceError,
+    StoreError,
+)
 from langchain_localhf.provisioning.admission import admit
 from langchain_localhf.provisioning.vendoring import local_code, needs_trust
 from langchain_localhf.store import files as model_files

@@ -276,6 +276,19 @@ def test_compile_and_pack_as_json(tiny: Path, working_folder: Path) -> None:
     assert "texts.txt is no text in UTF-8" in result.stderr
 
 
+def test_compile_a_cross_encoder(hub: FakeHub, tmp_path: Path) -> None:
+    """What is said about its scores, when it is compiled and later."""
+    hub.upload("org/reranker", checkpoints.classifier(tmp_path / "reranker"))
+    assert localhf("pull", "org/reranker").exit_code == 0
+    result = localhf("compile", "org/reranker")
+    assert result.exit_code == 0
+    measured = next(line for line in result.stderr.splitlines() if line.startswith("  f32: scores differ from torch's"))
+    shown = localhf("show", "org/reranker").stdout
+    assert measured.strip() in shown
+    assert "checked      with sentence-transformers" in shown
+    assert localhf("verify").stdout == "ok  org/reranker\n"
+
+
 def test_pull_and_compile(hub: FakeHub, tiny: Path, store_home: Path) -> None:
     """In one command; a new commit of the model leaves the old graph behind, and says so."""
     result = localhf("pull", NAME, "--compile")

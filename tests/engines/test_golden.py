@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from langchain_localhf.engines import golden
-from langchain_localhf.engines.base import PROBE_TEXTS
+from langchain_localhf.engines.base import PROBE_PAIRS, PROBE_TEXTS
 
+_SCORES = np.array([0.5, 0.1, 10, -4], dtype=np.float32)
 _VECTORS = np.array([[1, 2, 3], [-4, 5, 6]], dtype=np.float32)
 
 
@@ -45,3 +46,25 @@ def test_vectors_of_other_texts_are_different() -> None:
     """A manifest with texts of its own cannot be compared."""
     recorded = golden.record(_VECTORS).model_copy(update={"texts": ("a", "b")})
     assert golden.lowest_cosine(_VECTORS, recorded) == -1
+
+
+@pytest.mark.parametrize(
+    ("now", "difference"),
+    [
+        pytest.param(_SCORES, 0, id="the same"),
+        pytest.param(np.add(_SCORES, [0, 0.2, 0, 0]), 0.2, id="a small score"),
+        pytest.param(np.add(_SCORES, [0, 0.1, 3, 0]), 0.3, id="a large score, relative to its size"),
+        pytest.param(np.repeat(_SCORES[:, None], 3, axis=1), np.inf, id="more labels"),
+        pytest.param(np.add(_SCORES, [0, np.nan, 0, 0]), np.inf, id="not finite"),
+    ],
+)
+def test_the_worst_score_counts(now: np.ndarray, difference: float) -> None:
+    """One pair that is scored otherwise is enough."""
+    recorded = golden.record_scores(_SCORES)
+    assert recorded.texts[:2] == PROBE_PAIRS[0]
+    assert golden.largest_difference(now.astype(np.float32), recorded) == pytest.approx(difference, rel=1e-5)
+
+
+def test_scores_of_other_pairs_are_different() -> None:
+    """Golden vectors, too, are no scores."""
+    assert golden.largest_difference(_SCORES, golden.record(_SCORES)) == np.inf

@@ -42,7 +42,14 @@ WORDS = (  # noqa: SIM905 - easier to read than a list
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 DIMENSION = 32
 LAYERS = 2
-_SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "initializer_range"}
+_SIZES = {
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "initializer_range",
+}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -36,3 +36,10 @@ def _compiled(folder: Path, name: str, precision: str) -> LocalModel:
     with patch.dict(os.environ, {"LOCALHF_HOME": mkdtemp()}):
         added = provisioning.add(folder, name)
         return provisioning.compile_model(added, precision=precision, texts=CALIBRATION)  # type: ignore[arg-type]
+
+
+@cache
+def cross_encoder(labels: int = 1, precision: str = "f32") -> LocalModel:
+    """A tiny cross-encoder, compiled, in a store of its own; do not change it."""
+    folder = checkpoints.cross_encoder(Path(mkdtemp()) / "source", labels=labels)
+    return _compiled(folder, "org/tiny-cross-encoder", precision)

@@ -6,18 +6,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from support import language_models, openvino_models
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from langchain_localhf.engines.generation.settings import Settings
-from langchain_localhf.loaded import LoadedGenerator
 from langchain_localhf.loading import load_generator
+from support import language_models, openvino_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_localhf.engines.base import Generator
     from langchain_localhf.engines.generation.generation import Answer, Generation
+    from langchain_localhf.loaded import LoadedGenerator
 
 ENGINES = ("torch", "openvino")
 PROMPTS = ("The quick", "What is the weather in Paris today? It is sunny", "a", "The ships sail out at dawn, again")

@@ -1,10 +1,9 @@
-"""The tiny language models as OpenVINO's, exported once a run by the real optimum-cli; shared by tests that read them."""
+"""The tiny language models for OpenVINO, exported once a run by the real optimum-cli, for tests that read them."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from langchain_localhf.engines.openvino.export import export_language_model
 from support import language_models
 
 # Read before the tests empty the environment.
 _NAMED = os.environ.get("LOCALHF_OPTIMUM_CLI")
-_ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _OF_THE_PROJECT = Path(__file__).parents[2] / ".venv-export" / "bin" / "optimum-cli"
 # With these, every token is the one that transformers gives.
 EXACT: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -24,25 +23,27 @@ FAMILIES = ("gpt2", "llama", "qwen2")
 
 
 @cache
-def optimum_cli() -> str | None:
+def optimum_cli() -> Path | None:
     """The command that exports models, if there is one on this machine."""
     on_path = shutil.which("optimum-cli")
-    return _NAMED or (str(_OF_THE_PROJECT) if _OF_THE_PROJECT.is_file() else on_path)
+    found = _NAMED or (str(_OF_THE_PROJECT) if _OF_THE_PROJECT.is_file() else on_path)
+    return Path(found) if found else None
 
 
 @cache
-def folder(family: str, weight_format: str | None = None) -> Path:
-    """The tiny model of `family`, exported; not to be written to. Skips the test where nothing can export it."""
+def exported(source: Path, weight_format: str | None = None) -> Path:
+    """The model in `source` for OpenVINO; not to be written to. Skips the test where nothing can export it."""
     command = optimum_cli()
     if command is None:
         pytest.skip("optimum-cli is not installed; `make export-env` installs it")
-    path = Path(mkdtemp(prefix="localhf-tests-")) / family
-    options = ["--weight-format", weight_format] if weight_format else []
-    arguments = [command, "export", "openvino", "--task", "text-generation-with-past", *options]
-    arguments += ["--model", str(language_models.folder(family)), str(path)]
-    done = subprocess.run(arguments, env=_ENVIRONMENT, capture_output=True, text=True, check=False)  # noqa: S603 - the tool itself
-    assert done.returncode == 0, done.stderr
+    path = Path(mkdtemp(prefix="localhf-tests-")) / source.name
+    export_language_model(source, path, optimum_cli=command, weight_format=weight_format, say=lambda line: None)
     return path
+
+
+def folder(family: str, weight_format: str | None = None) -> Path:
+    """The tiny model of `family` for OpenVINO; not to be written to."""
+    return exported(language_models.folder(family), weight_format)
 
 
 def copy(family: str, target: Path) -> Path:

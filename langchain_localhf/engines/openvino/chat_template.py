@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Stands behind the message to continue, so that its end is found in the rendered text.
 _END = "CONTINUE_FINAL_MESSAGE_TAG "
+# Names under which templates look for what a model said to itself, the usual one first.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 class ChatTemplate:
@@ -42,7 +44,7 @@ class ChatTemplate:
             ValueError: The last message cannot be continued.
             TypeError: The template takes something for what it is not.
         """
-        chat, settings = [dict(message) for message in messages], dict(variables)
+        chat, settings = [_with_reasoning(message) for message in messages], dict(variables)
         continued = settings.pop("continue_final_message", False)
         settings.setdefault("add_generation_prompt", not continued)
         if continued and settings["add_generation_prompt"]:
@@ -53,6 +55,11 @@ class ChatTemplate:
             **{"documents": None, **self._special_tokens, **settings}, messages=chat, tools=list(tools) or None
         )
         return _cut_behind(final, text) if continued else text
+
+
+def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
+    said = next((message[name] for name in _REASONING if message.get(name) is not None), None)
+    return dict(message) if said is None else {"thinking": said, **message, "reasoning_content": said}
 
 
 def _marked(chat: list[dict[str, Any]]) -> str:

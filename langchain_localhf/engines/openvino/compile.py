@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import openvino as ov
 
 from langchain_localhf.engines.openvino.graph import SETTINGS_NAME, TOKENIZER_NAME, Graph, GraphSettings, has_bf16
+from langchain_localhf.engines.openvino.telemetry import telemetry_off
 from langchain_localhf.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def libraries(precision: str) -> dict[str, str]:
 
 def quantize(folder: Path, texts: Sequence[str]) -> None:
     """Replaces the graph in `folder` by one in int8, whose ranges are learned from texts like those it will read."""
-    from langchain_localhf.engines.openvino.quantization import quantized  # noqa: PLC0415 - needs nncf, others do not
+    with telemetry_off():
+        from langchain_localhf.engines.openvino.quantization import quantized  # noqa: PLC0415 - needs nncf, others do not
 
     graph = Graph(folder)
     inputs = [graph.inputs([text]) for text in texts]
@@ -77,7 +79,7 @@ def quantize(folder: Path, texts: Sequence[str]) -> None:
 
 def _traced(module: Any, traceable: Traceable) -> ov.Model:  # noqa: ANN401 - torch is another engine's
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), telemetry_off():
             warnings.simplefilter("ignore")  # a branch that a trace fixed shows in the comparison with torch
             model = ov.convert_model(module, example_input=traceable.examples)
     except Exception as error:  # whatever the model's own code raises while it is traced

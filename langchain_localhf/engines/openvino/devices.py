@@ -33,6 +33,8 @@ def check_device(device: str) -> None:
     Raises:
         DeviceUnavailableError: It does not.
     """
+    if device == "CPU":  # always there; to look for others takes a moment
+        return
     kind, _, rest = device.partition(":")
     available = ov.Core().available_devices
     wanted = [part.partition("(")[0].lstrip("-") for part in rest.split(",") if part] if kind in _VIRTUAL else [device]

@@ -54,12 +54,9 @@ class OpenVINOEncoder:
     ) -> None:
         self._checkpoint = checkpoint
         self._model_kwargs = model_kwargs
-        nested = model_kwargs.get("model_kwargs") or {}
-        device = model_kwargs.get("device") or nested.get("device") or "CPU"
         self._graph = Graph(
             folder or checkpoint.folder / COMPILED_FOLDER,
-            device="CPU" if device == "cpu" else str(device),
-            ov_config={**(nested.get("ov_config") or {}), **(model_kwargs.get("ov_config") or {})},
+            model_kwargs=model_kwargs,
             precision=precision,
         )
         self.max_seq_length = self._graph.settings.max_tokens

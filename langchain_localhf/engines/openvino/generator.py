@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +22,7 @@ from langchain_localhf.engines.openvino.writing import Writing
 from langchain_localhf.errors import CheckpointError, InputError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from langchain_localhf.engines.generation.reply import ReplyReader
@@ -79,7 +80,10 @@ class OpenVinoGenerator:
         if task != _TASK:
             msg = f"the openvino engine does {_TASK}, and not {task}"
             raise UnsupportedModelError(msg, hint='use backend="torch" for it')
-        place_name, ov_config = _device(settings.get("device"), device), dict(settings.get("ov_config") or {})
+        place_name, ov_config = _device(settings.get("device"), device), settings.get("ov_config") or {}
+        if not isinstance(ov_config, Mapping):
+            msg = f"ov_config should hold settings by name, not {ov_config!r}"
+            raise InputError(msg, hint='use a dictionary such as {"PERFORMANCE_HINT": "LATENCY"}')
         check_device(place_name)
         check_settings(place_name, ov_config)
         files = ModelFiles.find(place, name=name)
@@ -95,7 +99,7 @@ class OpenVinoGenerator:
         self.versions = {library: version(library) for library in _LIBRARIES}
         self._grammars: dict[frozenset[int], Grammars] = {}
         self._grammars_lock = threading.Lock()
-        self._steps = Steps(lambda: _pipeline(files.model, place_name, ov_config, batch_size))
+        self._steps = Steps(lambda: _pipeline(files.model, place_name, ov_config), max_running=batch_size)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: copies of the object that holds it share the model."""
@@ -154,10 +158,10 @@ class OpenVinoGenerator:
     def _generation(self, request: Request) -> Generation:
         # A stop string that is a special token never shows in the text.
         special = [i for text in request.stop if (i := self._prompts.tokens.special.get(text)) is not None]
-        hidden = self._prompts.hidden_ids(request.markers)
+        hidden, decode = self._prompts.hidden_ids(request.markers), self._prompts.decode
         return Generation(
             request,
-            decode=lambda ids: self._prompts.decode([i for i in ids if i not in hidden]),
+            decode=lambda ids: decode([i for i in ids if i not in hidden]),  # an answer does not hold the model
             end_ids=[*self._end_ids(request), *special],
         )
 
@@ -182,14 +186,10 @@ def _device(nested: int | str | None, given: int | str | None) -> str:
     return device_name(given if nested is None else nested)
 
 
-def _pipeline(
-    model: Path, device: str, ov_config: Mapping[str, Any], batch_size: int | None
-) -> ContinuousBatchingPipeline:
+def _pipeline(model: Path, device: str, ov_config: Mapping[str, Any]) -> ContinuousBatchingPipeline:
     scheduler = SchedulerConfig()
     scheduler.cache_size = 0  # grows as it is needed
     scheduler.enable_prefix_caching = True
-    if batch_size is not None:
-        scheduler.max_num_seqs = batch_size
     try:
         return ContinuousBatchingPipeline(model, scheduler, device, dict(ov_config))
     except RuntimeError as error:

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from langchain_localhf.engines.batching import batches
-from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, InputError
+from langchain_localhf.engines.openvino.devices import check_device, check_settings, device_name, reason
+from langchain_localhf.errors import CheckpointError, InputError
 from langchain_localhf.store.plain_data import PlainData
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Graph:
 
     Args:
         folder: The folder with the graph, its tokenizer and its settings.
-        device: A device as OpenVINO knows it, passed on as it is.
-        ov_config: Settings of OpenVINO; they win over what the graph was compiled for.
+        model_kwargs: What the user said about loading: `device` and `ov_config`, also nested as sentence-transformers
+            has them. Settings of OpenVINO win over what the graph was compiled for.
         precision: Another precision than the graph's own settings say.
 
     Raises:
@@ -79,8 +80,7 @@ class Graph:
         self,
         folder: Path,
         *,
-        device: str = "CPU",
-        ov_config: Mapping[str, Any] | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
         precision: str | None = None,
     ) -> None:
         try:
@@ -89,9 +89,14 @@ class Graph:
         except Exception as error:  # tokenizers raises nothing more special
             msg = f"the compiled graph in {folder} cannot be read: {error}"
             raise CheckpointError(msg, hint="compile the model again: localhf compile --force MODEL") from error
+        settings = model_kwargs or {}
+        nested = settings.get("model_kwargs") or {}
+        device = device_name(settings.get("device") or nested.get("device"))
+        ov_config = {**(nested.get("ov_config") or {}), **(settings.get("ov_config") or {})}
+        check_device(device)
+        check_settings(device, ov_config)
         core = ov.Core()
-        _require_device(core, device)
-        config = {**_hints(core, device, precision or self.settings.precision), **(ov_config or {})}
+        config = {**_hints(core, device, precision or self.settings.precision), **ov_config}
         self._compiled = {
             route: _compiled(core, folder / f"{route}.xml", device, config)
             for route in ("model", *self.settings.routes)
@@ -217,32 +222,14 @@ def has_bf16(core: ov.Core, device: str = "CPU") -> bool:
     return "BF16" in core.get_property(device.partition(":")[0], "OPTIMIZATION_CAPABILITIES")
 
 
-def _require_device(core: ov.Core, device: str) -> None:
-    known = core.available_devices
-    names = device.partition(":")[2] or device
-    virtual = {"AUTO", "HETERO", "MULTI", "BATCH"}
-    for name in names.split(","):
-        plain = name.strip().partition("(")[0]
-        if plain not in virtual and not any(plain in {one, one.partition(".")[0]} for one in known):
-            msg = f"OpenVINO has no device {plain!r} here; it has {', '.join(known) or 'none'}"
-            raise DeviceUnavailableError(msg, hint='use device="CPU", or install the driver of the device')
-
-
 def _compiled(core: ov.Core, path: Path, device: str, config: dict[str, Any]) -> ov.CompiledModel:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        msg = f"the compiled graph {path} cannot be read: {_cause(error)}"
+        msg = f"the compiled graph {path} cannot be read: {reason(error)}"
         raise CheckpointError(msg, hint="compile the model again: localhf compile --force MODEL") from error
     try:
         return core.compile_model(model, device, config)
     except (RuntimeError, TypeError) as error:
-        msg = f"OpenVINO cannot run the graph with ov_config={config}: {_cause(error)}"
+        msg = f"OpenVINO cannot run the graph with ov_config={config}: {reason(error)}"
         raise InputError(msg, hint="change or leave out the setting that it names") from error
-
-
-def _cause(error: Exception) -> str:
-    """What OpenVINO says, without the places in its source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (told or lines or [type(error).__name__])[-1]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_GRAPH = "openvino_model.xml"
+_GRAPH, _WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 _SUBFOLDER = "openvino"
 # The names that configurations have for the context window.
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
@@ -53,17 +53,23 @@ class ModelFiles:
             return cls(place, (place.parent,))
         for folder, folders in ((place / _SUBFOLDER, (place / _SUBFOLDER, place)), (place, (place,))):
             if (folder / _GRAPH).is_file():
-                if not (folder / _GRAPH).with_suffix(".bin").is_file():
-                    missing = (_GRAPH.replace(".xml", ".bin"),)
-                    msg = f"{folder} holds {_GRAPH} without its weights in {missing[0]}"
-                    raise IncompleteModelError(msg, missing=missing, hint=f"localhf compile {name}")
-                return cls(folder, folders)
+                files = cls(folder, folders)
+                missing = [needed for needed in (_WEIGHTS, "config.json") if files.path(needed) is None]
+                if missing:
+                    msg = f"{folder} holds {_GRAPH} without {' and '.join(missing)}"
+                    raise IncompleteModelError(msg, missing=missing, hint="export or copy the model again")
+                return files
         graphs = sorted(place.glob("*.gguf"))
         if len(graphs) == 1:
             return cls(graphs[0], (place,))
         if graphs:
             msg = f"{place} holds {len(graphs)} models: {', '.join(path.name for path in graphs)}"
             raise UnsupportedModelError(msg, hint=f"name one of them: {graphs[0]}")
+        if others := sorted(path.name for path in place.glob("openvino_*_model.xml")):
+            msg = (
+                f"{place} holds a model of several graphs ({', '.join(others)}), which the openvino engine does not run"
+            )
+            raise UnsupportedModelError(msg, hint='use the model itself, with backend="torch"')
         msg = f"{place} holds no model for OpenVINO: neither {_GRAPH} nor a .gguf file"
         raise UnsupportedModelError(msg, hint=f"localhf compile {name}")
 
@@ -192,4 +198,4 @@ class ModelFiles:
 
 
 def _named(templates: Sequence[Any]) -> dict[str, Any]:
-    return {one.get("name"): one.get("template") for one in templates if isinstance(one, dict)}
+    return {str(one.get("name")): one.get("template") for one in templates if isinstance(one, dict)}

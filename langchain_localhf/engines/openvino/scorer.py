@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.traceable import Traceable
 
+_OF_ENCODERS = {"similarity_fn_name", "truncate_dim"}
+
 
 class OpenVINOScorer:
     """A cross-encoder as one OpenVINO graph; see `langchain_localhf.engines.base.Scorer`.
@@ -32,7 +34,7 @@ class OpenVINOScorer:
     Raises:
         CheckpointError: The graph is damaged.
         DeviceUnavailableError: There is no such device on this machine.
-        InputError: OpenVINO does not know a setting, or there is no such prompt.
+        InputError: OpenVINO does not know a setting, or there is no such prompt, or a setting is for vectors only.
     """
 
     def __init__(
@@ -43,13 +45,12 @@ class OpenVINOScorer:
         folder: Path | None = None,
         precision: str | None = None,
     ) -> None:
+        if unknown := model_kwargs.keys() & _OF_ENCODERS:
+            raise InputError(f"a cross-encoder has no {', '.join(sorted(unknown))}", hint="leave it out")
         self._prompt = _prompt(checkpoint, model_kwargs)
-        nested = model_kwargs.get("model_kwargs") or {}
-        device = model_kwargs.get("device") or nested.get("device") or "CPU"
         self._graph = Graph(
             folder or checkpoint.folder / COMPILED_FOLDER,
-            device="CPU" if device == "cpu" else str(device),
-            ov_config={**(nested.get("ov_config") or {}), **(model_kwargs.get("ov_config") or {})},
+            model_kwargs=model_kwargs,
             precision=precision,
         )
         self.labels = self._graph.dimension

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -37,10 +38,14 @@ class Steps:
 
     Args:
         open_pipeline: Opens the model. Once at the start, and again after an error, which a pipeline does not survive.
+        max_running: How many answers run together at most; None for as many as the pipeline takes.
     """
 
-    def __init__(self, open_pipeline: Callable[[], ContinuousBatchingPipeline]) -> None:
+    def __init__(
+        self, open_pipeline: Callable[[], ContinuousBatchingPipeline], *, max_running: int | None = None
+    ) -> None:
         self._open_pipeline = open_pipeline
+        self._max_running = max_running or sys.maxsize
         self._pipeline: ContinuousBatchingPipeline | None = open_pipeline()
         self._arrived: list[Writing] = []
         self._lock = threading.Lock()
@@ -96,29 +101,31 @@ class Steps:
             if not self._running:
                 self._begin(self._one_by_one.popleft())
             return
-        waiting, self._waiting = self._waiting, []
-        for writing in waiting:
-            self._begin(writing)
+        waiting, self._waiting = deque(self._waiting), []
+        while waiting and len(self._running) < self._max_running:
+            self._begin(waiting.popleft())
+        self._waiting += waiting
 
     def _begin(self, writing: Writing) -> None:
-        """Starts an answer, or lets it wait for another one that begins; see `prefixes`."""
-        if writing.generation.is_over:
-            return
         try:
-            if self._pipeline is None:
-                self._pipeline, self._ends = self._open_pipeline(), Ends()
-            token_ids, config = writing.wanted()
-            if writing.generation.is_over:
-                return
-            ends = self._ends.within(token_ids)
-            if any(ends & running.ends for running in self._running if not running.has_begun):
-                self._waiting.append(writing)
-                return
-            tokens = ov.Tensor(np.array([token_ids], dtype=np.int64))
-            handle = self._pipeline.add_request(self._requests, tokens, config)
+            if not writing.generation.is_over:
+                self._request(writing)
         except Exception as error:  # noqa: BLE001 - the others go on, and this one's reader gets it
             writing.generation.fail(_translated(error))
+
+    def _request(self, writing: Writing) -> None:
+        """Starts an answer, or lets it wait for another one that begins; see `prefixes`."""
+        if self._pipeline is None:
+            self._pipeline, self._ends = self._open_pipeline(), Ends()
+        token_ids, config = writing.wanted()
+        if writing.generation.is_over:  # there was nothing to ask the model
             return
+        ends = self._ends.within(token_ids)
+        if any(ends & running.ends for running in self._running if not running.has_begun):
+            self._waiting.append(writing)
+            return
+        tokens = ov.Tensor(np.array([token_ids], dtype=np.int64))
+        handle = self._pipeline.add_request(self._requests, tokens, config)
         self._requests += 1
         self._running.append(_Running(writing, handle, list(token_ids), ends))
 
@@ -150,7 +157,7 @@ class Steps:
         if generation.is_over:
             return
         if writing.is_interrupted:
-            self._waiting.append(writing)
+            self._waiting.insert(0, writing)
         elif status == GenerationStatus.IGNORED:
             msg = "there was not enough memory for this answer"
             generation.fail(EngineError(msg, hint="lower batch_size or max_new_tokens, or shorten the prompt"))

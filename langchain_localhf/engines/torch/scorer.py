@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder
 from transformers import PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from langchain_localhf.engines.base import PROBE_PAIRS
 from langchain_localhf.engines.batching import batches
@@ -65,15 +65,13 @@ class TorchScorer:
         refuse_pickle(model_kwargs.get("model_kwargs") or {})
         trusted = bool(model_kwargs.get("trust_remote_code"))
         code = code_for(checkpoint, trusted=trusted, name=name, manifest=manifest, auto_model=checkpoint.auto_model)
-        # An activation function of another library is imported from there; no code of the model is.
-        needs_trust = code is not None or (trusted and bool(checkpoint.foreign_activations))
         with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
-            self._model = _load(checkpoint, model_kwargs | {"trust_remote_code": needs_trust})
+            self._model = _load(checkpoint, model_kwargs | {"trust_remote_code": code is not None})
         # A multimodal model takes a text that looks like an address for an image, and fetches it.
         self._mark_as_text = "image" in self._model.modalities
         self.labels = int(self._model.num_labels)
         limit = self._model.max_seq_length
-        self.max_seq_length = None if limit is None or math.isinf(limit) else int(limit)
+        self.max_seq_length = None if limit is None or limit > LARGE_INTEGER else int(limit)
         # Before the activation function: a sigmoid can hide that a score depends on random weights.
         proof = prove(self._model, report, checkpoint, lambda: self._predict(PROBE_PAIRS, activation_fn=_unchanged))
         self.unused_weights = proof.unused_weights

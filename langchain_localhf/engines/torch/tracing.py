@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers.base.modules import Router
+from sentence_transformers.cross_encoder.modules import LogitScore
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,11 +79,10 @@ def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None, eager_atten
     if eager_attention:
         _write_out_attention(model)
     tokenizer = _fast_tokenizer(model.tokenizer)
-    features = model.preprocess(_PAIRED_EXAMPLES)
-    if features.get("modality") != "text":
-        msg = "the model puts pairs of texts into a chat template, which a compiled graph cannot"
+    if any(isinstance(module, LogitScore) for module in model.modules()):
+        msg = "the model reads its scores off a language model's answer, which a compiled graph cannot"
         raise UnsupportedModelError(msg, hint=_USE_TORCH)
-    tensors = _known_inputs(features)
+    tensors = _known_inputs(model.preprocess(_PAIRED_EXAMPLES))
     return _traceable({"model": _Scores(model.eval(), tuple(tensors))}, tensors, tokenizer, max_tokens)
 
 

@@ -160,7 +160,11 @@ def test_settings_that_a_graph_does_not_have(exact: HuggingFaceEmbeddings) -> No
 
 @pytest.mark.parametrize(
     ("ov_config", "named"),
-    [({"NOPE": "1"}, "NOPE"), ({"PERFORMANCE_HINT": "FAST"}, "PERFORMANCE_HINT"), ({"NUM_STREAMS": "x"}, "NUM_STREAMS")],
+    [
+        ({"NOPE": "1"}, "NOPE"),
+        ({"PERFORMANCE_HINT": "FAST"}, "PERFORMANCE_HINT"),
+        ({"NUM_STREAMS": "x"}, "NUM_STREAMS"),
+    ],
 )
 def test_unknown_settings_of_openvino(tmp_path: Path, ov_config: dict[str, str], named: str) -> None:
     """OpenVINO's own words, without the places in its source."""
@@ -184,7 +188,7 @@ def test_known_settings_of_openvino(tmp_path: Path, ov_config: dict[str, str]) -
 def test_device_that_is_not_there(tmp_path: Path, device: str) -> None:
     """The error says which devices there are."""
     checkpoint, folder = tiny_graph(tmp_path)
-    with pytest.raises(DeviceUnavailableError, match="it has CPU"):
+    with pytest.raises(DeviceUnavailableError, match="OpenVINO sees CPU"):
         OpenVINOEncoder(checkpoint, model_kwargs={"device": device}, folder=folder)
 
 
