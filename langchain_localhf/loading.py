@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint, auto_model_for
+from langchain_localhf.errors import IncompleteModelError
 from langchain_localhf.loaded import (
     FileState,
     LoadedEncoder,
@@ -276,6 +277,9 @@ def _verified(model: LocalModel, *, at_once: bool, compiled_only: bool = False) 
     if model.manifest is None:
         yield
         return
+    if model.manifest.packed and not compiled_only:
+        msg = f"{model.name} was packed without its weights, so only the openvino engine can run it"
+        raise IncompleteModelError(msg, missing=(), hint='use backend="openvino", or pull the whole model')
     with ThreadPoolExecutor(1) as background:
         differences = background.submit(compare, model.folder, model.manifest, compiled_only=compiled_only)
         try:

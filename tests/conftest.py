@@ -10,6 +10,9 @@ from support import checkpoints
 from support.network import NetworkGuard
 from support.tracing import be_patient
 
+# Before a test imports openvino itself, which would report that to its maker.
+import langchain_localhf.engines.openvino  # noqa: F401
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path

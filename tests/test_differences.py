@@ -332,8 +332,8 @@ def test_pickled_object(tiny: Path) -> None:
     assert there > weights > 10 * here
 
 
-@TABLE.row("`backend` other than `torch`")
-@pytest.mark.parametrize("backend", ["ipex", "onnx", "openvino"])
+@TABLE.row("`backend` other than `torch` and `openvino`")
+@pytest.mark.parametrize("backend", ["ipex", "onnx"])
 def test_backends(tiny: Path, backend: str) -> None:
     """It is refused by its name, before anything is loaded."""
     with pytest.raises(UnsupportedModelError, match=f"backend='{backend}'"):

@@ -287,7 +287,7 @@ def test_settings_of_servers() -> None:
     settings: dict[str, Any] = {"presence_penalty": 2.0, "frequency_penalty": 2.0, "logit_bias": {1: 100}}
     assert their_chat(**settings).invoke("Hello").text == their_chat().invoke("Hello").text
     for name, value in ({**settings, "logit_bias": {"1": 100}}).items():
-        with pytest.raises(InputError, match=f"{name} is no setting of a local model"):
+        with pytest.raises(InputError, match=f"{name} is no setting of this model's engine"):
             our_chat(**{name: value})
 
 

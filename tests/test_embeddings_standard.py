@@ -6,6 +6,7 @@ from typing import Any
 
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
+from support import compiled
 from support.checkpoints import minilm_folder
 
 from langchain_localhf import HuggingFaceEmbeddings
@@ -38,3 +39,11 @@ class TestIntegration(EmbeddingsIntegrationTests):
     @property
     def embedding_model_params(self) -> dict[str, Any]:
         return {"model": str(minilm_folder())}
+
+
+class TestIntegrationOnOpenVINO(TestIntegration):
+    """The same with the compiled graph."""
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": str(compiled.minilm().folder), "backend": "openvino"}

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 # What a call may say that is no setting for generating.
 _OF_A_CALL = ("tools", "tool_choice", "strict", "parallel_tool_calls", "response_format", "chat_template_kwargs")
-# Settings of OpenAI's that transformers has no like of, and what comes close.
+# Settings of OpenAI's that an engine may have no like of, and what comes close.
 _FOREIGN = {
-    "presence_penalty": "use repetition_penalty, which transformers has instead",
-    "frequency_penalty": "use repetition_penalty, which transformers has instead",
-    "logit_bias": "use sequence_bias, which transformers has instead",
+    "presence_penalty": "use repetition_penalty",
+    "frequency_penalty": "use repetition_penalty",
+    "logit_bias": 'use sequence_bias, with backend="torch"',
 }
 
 
@@ -168,12 +168,13 @@ def read_settings(generator: Generator, *layers: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: A name is unknown, or one of OpenAI's that no local model has, or a value cannot be right.
     """
-    return Settings.read(generator, *map(_without_foreign, layers))
+    foreign = {name: hint for name, hint in _FOREIGN.items() if name not in generator.options}
+    return Settings.read(generator, *(_without(foreign, layer) for layer in layers))
 
 
-def _without_foreign(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without OpenAI's, which are refused unless they change nothing."""
-    for name, hint in _FOREIGN.items():
+def _without(foreign: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that only others have, which are refused unless they change nothing."""
+    for name, hint in foreign.items():
         if settings.get(name):
-            raise InputError(f"{name} is no setting of a local model", hint=hint)
-    return {name: value for name, value in settings.items() if name not in _FOREIGN}
+            raise InputError(f"{name} is no setting of this model's engine", hint=hint)
+    return {name: value for name, value in settings.items() if name not in foreign}

@@ -158,6 +158,23 @@ def adopt_pipeline(pipeline: object, *, batch_size: int | None) -> Generator:
     return TorchGenerator(adopt(pipeline), batch_size=batch_size)
 
 
+def require_compiler(precision: Precision, texts: Sequence[str]) -> None:
+    """Checks that a graph in this precision can be made here, before a model is opened for it.
+
+    Raises:
+        EngineNotInstalledError: An extra is not installed.
+        InputError: int8 is asked for without texts.
+        UnsupportedModelError: There is no such graph, or not on this machine.
+    """
+    _require("openvino")
+    if precision == "int8" and find_spec("nncf") is None:
+        msg = "quantizing needs nncf, which is not installed"
+        raise EngineNotInstalledError(msg, hint='pip install "langchain-localhf[compile]"')
+    from langchain_localhf.engines.compiling import check  # noqa: PLC0415 - it loads on first use
+
+    check(precision, texts)
+
+
 def compile_encoder(
     encoder: Encoder,
     checkpoint: Checkpoint,
@@ -175,10 +192,7 @@ def compile_encoder(
         UnsupportedModelError: The model cannot be compiled, or not in this precision here.
         CheckpointError: The graph differs from torch by more than is promised.
     """
-    _require("openvino")
-    if precision == "int8" and find_spec("nncf") is None:
-        msg = "quantizing needs nncf, which is not installed"
-        raise EngineNotInstalledError(msg, hint='pip install "langchain-localhf[compile]"')
+    require_compiler(precision, texts)
     from langchain_localhf.engines.compiling import compile_encoder as compiled  # noqa: PLC0415 - it loads on first use
 
     return compiled(encoder, checkpoint, folder, name=name, precision=precision, texts=texts)

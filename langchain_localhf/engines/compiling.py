@@ -89,7 +89,6 @@ def compile_encoder(
         UnsupportedModelError: The model cannot be compiled, or not in this precision here.
         CheckpointError: The graph differs from torch by more than is promised.
     """
-    _check(precision, texts)
 
     def compared(one: Precision, with_texts: Sequence[str]) -> Parity:
         graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder, precision=one)
@@ -135,7 +134,7 @@ def compile_scorer(
     """
     if precision in ("int8", "int4"):
         raise UnsupportedModelError(f"a cross-encoder has no {precision} graph", hint="use --precision auto, or f32")
-    _check(precision, ())
+    check(precision)
     pairs = golden_pairs(scorer.max_seq_length)
 
     def compared(one: Precision) -> ScoreParity:
@@ -160,7 +159,13 @@ def compile_scorer(
     return CompiledScorer(libraries(precision), golden.record_scores(graph.probe_scores), tuple(parity))
 
 
-def _check(precision: Precision, texts: Sequence[str]) -> None:
+def check(precision: Precision, texts: Sequence[str] = ()) -> None:
+    """Checks what a user asks for before a model is opened.
+
+    Raises:
+        InputError: int8 is asked for without enough texts.
+        UnsupportedModelError: There is no such graph, or not on this machine.
+    """
     if precision == "int4":
         raise UnsupportedModelError("an embedding model has no int4 graph", hint="use --precision int8, or auto")
     if precision == "bf16" and "bf16" not in native_precisions():

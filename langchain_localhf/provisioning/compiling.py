@@ -159,6 +159,7 @@ def _compile_encoder(
     model: LocalModel, manifest: Manifest, staged: Path, precision: Precision, texts: Sequence[str], *, trusted: bool
 ) -> Compilation:
     settings = {"device": "cpu", "trust_remote_code": trusted and manifest.trust_remote_code}
+    engines.require_compiler(precision, texts)
     loaded = open_model(model, pooling=None, model_kwargs=settings)
     made = engines.compile_encoder(
         loaded.encoder, loaded.checkpoint, staged, name=model.name, precision=precision, texts=texts

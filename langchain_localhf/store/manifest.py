@@ -10,8 +10,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -21,6 +20,9 @@ from langchain_localhf.store.compilation import COMPILED_FOLDER, Compilation
 from langchain_localhf.store.files import MANIFEST_NAME
 from langchain_localhf.store.hashing import sha256_of
 from langchain_localhf.store.plain_data import FileEntries, FileEntry, GoldenVectors, PlainData
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HASHING_THREADS = 4
 

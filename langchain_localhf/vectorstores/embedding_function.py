@@ -30,8 +30,8 @@ _SETTINGS = (
     "pooling",
     "backend",
 )
-# A collection travels: the device and how it is tuned belong to a machine, a token to a person, and whether to run a model's code is for
-# the program to decide, not for a file it opens. None of them changes a vector.
+# A collection travels: the device and how it is tuned belong to a machine, a token to a person, and whether to run a
+# model's code is for the program to decide, not for a file it opens. None of them changes a vector.
 _NOT_RECORDED = {"device", "device_map", "ov_config", "token", "trust_remote_code", "use_auth_token"}
 
 
