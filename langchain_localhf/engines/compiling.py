@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from langchain_localhf.engines import golden
 from langchain_localhf.engines.openvino.compile import (
+    finish,
     libraries,
     native_precisions,
     quantize,
-    set_precision,
     write_graph,
 )
 from langchain_localhf.engines.openvino.encoder import OpenVINOEncoder
@@ -111,7 +111,7 @@ def compile_encoder(
         if precision != "auto":
             raise as_error(parity[-1], name)
         precision = "f32"
-    set_precision(folder, precision if len(parity) > 1 or precision == "int8" else "f32")
+    finish(folder, precision if len(parity) > 1 or precision == "int8" else "f32")
     graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder)
     return CompiledEncoder(libraries(precision), golden.record(graph.probe_vectors), tuple(parity))
 
@@ -154,7 +154,7 @@ def compile_scorer(
         if precision != "auto":
             raise scores_as_error(parity[-1], name)
         precision = "f32"
-    set_precision(folder, precision if len(parity) > 1 else "f32")
+    finish(folder, precision if len(parity) > 1 else "f32")
     graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder)
     return CompiledScorer(libraries(precision), golden.record_scores(graph.probe_scores), tuple(parity))
 

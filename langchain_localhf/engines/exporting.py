@@ -25,7 +25,7 @@ _EXACT = {"fp32"}
 _LIBRARIES = ("openvino", "openvino-genai")
 
 
-def export(  # noqa: PLR0913 - what a user can say about it
+def export(
     generator: Generator,
     folder: Path,
     target: Path,

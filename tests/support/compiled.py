@@ -9,9 +9,8 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from support import checkpoints
-
 from langchain_localhf import provisioning
+from support import checkpoints
 
 if TYPE_CHECKING:
     from langchain_localhf.store.model_store import LocalModel

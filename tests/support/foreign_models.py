@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import normalize
 
-from langchain_localhf.loaded import LoadedEncoder
 from langchain_localhf.loading import open_model
 from langchain_localhf.store.model_store import LocalModel
 from support import remote_checkpoints
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from langchain_localhf.loaded import LoadedEncoder
     from support.remote_checkpoints import Foreign
 
 STYLES: dict[str, Callable[[], Foreign]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from langchain_localhf.engines.openvino.export import export_language_model
+from langchain_localhf.engines.openvino.steps import Steps
 from support import language_models
 
 # Read before the tests empty the environment.
@@ -19,7 +21,7 @@ _NAMED = os.environ.get("LOCALHF_OPTIMUM_CLI")
 _OF_THE_PROJECT = Path(__file__).parents[2] / ".venv-export" / "bin" / "optimum-cli"
 # With these, every token is the one that transformers gives.
 EXACT: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
-FAMILIES = ("gpt2", "llama", "qwen2")
+_STEP_SECONDS = 0.003
 
 
 @cache
@@ -44,6 +46,17 @@ def exported(source: Path, weight_format: str | None = None) -> Path:
 def folder(family: str, weight_format: str | None = None) -> Path:
     """The tiny model of `family` for OpenVINO; not to be written to."""
     return exported(language_models.folder(family), weight_format)
+
+
+def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a tiny model be about as fast as a small real one, so that there is time to interrupt it."""
+    step = Steps._step
+
+    def slow(self: Steps) -> None:
+        time.sleep(_STEP_SECONDS)
+        step(self)
+
+    monkeypatch.setattr(Steps, "_step", slow)
 
 
 def copy(family: str, target: Path) -> Path:

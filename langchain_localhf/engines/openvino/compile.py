@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
-from langchain_localhf.engines.openvino.graph import SETTINGS_NAME, TOKENIZER_NAME, Graph, GraphSettings, has_bf16
+from langchain_localhf.engines.openvino import prebuilt
+from langchain_localhf.engines.openvino.graph import TOKENIZER_NAME, Graph, GraphSettings, has_bf16, hints
 from langchain_localhf.engines.openvino.telemetry import telemetry_off
 from langchain_localhf.errors import UnsupportedModelError
 
@@ -30,26 +31,22 @@ def write_graph(traceable: Traceable, folder: Path) -> None:
     for route, module in traceable.modules.items():
         ov.save_model(_traced(module, traceable), folder / f"{route}.xml", compress_to_fp16=False)
     (folder / TOKENIZER_NAME).write_text(traceable.tokenizer_json, encoding="utf-8")
-    settings = GraphSettings(
+    GraphSettings(
         inputs=traceable.inputs,
         max_tokens=traceable.max_tokens,
         padding_side=traceable.padding_side,
         pad_token_id=traceable.pad_token_id,
         pad_token_type_id=traceable.pad_token_type_id,
         routes=tuple(route for route in traceable.modules if route != "model"),
-    )
-    write_settings(settings, folder)
+    ).changed(folder)
 
 
-def write_settings(settings: GraphSettings, folder: Path) -> None:
-    """Says how the graph in `folder` is to be run."""
-    (folder / SETTINGS_NAME).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def set_precision(folder: Path, precision: str) -> None:
-    """Says what the graph in `folder` is to be calculated in."""
-    settings = GraphSettings.model_validate_json((folder / SETTINGS_NAME).read_bytes())
-    write_settings(GraphSettings.model_validate(settings.model_dump() | {"precision": precision}), folder)
+def finish(folder: Path, precision: str) -> None:
+    """Says what the graph in `folder` is to be calculated in, and builds its program for machines like this one."""
+    settings, core = GraphSettings.read(folder).changed(folder, precision=precision), ov.Core()
+    for route in settings.all_routes:
+        prebuilt.write(core, folder / f"{route}.xml", hints(core, "CPU", precision))
+    settings.changed(folder, built_for=prebuilt.machine(core))
 
 
 def native_precisions() -> tuple[str, ...]:
@@ -70,7 +67,7 @@ def quantize(folder: Path, texts: Sequence[str]) -> None:
 
     graph = Graph(folder)
     inputs = [graph.inputs([text]) for text in texts]
-    for route in ("model", *graph.settings.routes):
+    for route in graph.settings.all_routes:
         path, new = folder / f"{route}.xml", folder / f"{route}-int8.xml"
         ov.save_model(quantized(ov.Core().read_model(path), inputs), new, compress_to_fp16=False)
         new.replace(path)

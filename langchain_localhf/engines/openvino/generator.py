@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,7 @@ from langchain_localhf.engines.openvino.devices import check_device, check_setti
 from langchain_localhf.engines.openvino.following import Following
 from langchain_localhf.engines.openvino.model_files import ModelFiles
 from langchain_localhf.engines.openvino.prompts import PromptReader
+from langchain_localhf.engines.openvino.ranking import Ranking
 from langchain_localhf.engines.openvino.sampling import OPTIONS, generation_config
 from langchain_localhf.engines.openvino.steps import Steps
 from langchain_localhf.engines.openvino.writing import Writing
@@ -134,19 +136,15 @@ class OpenVinoGenerator:
     def submit(self, requests: Sequence[Request]) -> list[Generation]:
         """Starts answers; see `Generator.submit`."""
         for request in requests:
-            self._check(request)
+            generation_config(request, self._end_ids(request), max_tokens=request.max_tokens)
         writings = [self._writing(request) for request in requests]
         self._steps.submit(writings)
         return [writing.generation for writing in writings]
 
-    def _check(self, request: Request) -> None:
-        if request.logprobs:
-            msg = "openvino-genai reports the probability of the chosen token only, and not of others"
-            raise InputError(msg, hint='ask for logprobs=True alone, or use backend="torch"')
-        generation_config(request, self._end_ids(request), max_tokens=request.max_tokens)
-
     def _writing(self, request: Request) -> Writing:
         generation, end_ids = self._generation(request), self._end_ids(request)
+        if request.logprobs:
+            return Ranking(generation, end_ids, self._writing(replace(request, logprobs=0)))
         if request.constraint is None:
             return Writing(generation, end_ids)
         with self._grammars_lock:

@@ -6,8 +6,9 @@ import contextlib
 import queue
 import sys
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import openvino as ov
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from langchain_localhf.engines.batching import batches
+from langchain_localhf.engines.openvino import prebuilt
 from langchain_localhf.engines.openvino.devices import check_device, check_settings, device_name, reason
 from langchain_localhf.errors import CheckpointError, InputError
 from langchain_localhf.store.plain_data import PlainData
@@ -48,6 +50,7 @@ class GraphSettings(PlainData):
         padding_side: Where shorter texts of a batch are filled up.
         pad_token_id: With what.
         pad_token_type_id: With what among the token types.
+        built_for: The kind of machine that the programs beside the graphs were made for; None if there are none.
         routes: The kinds of text that have a graph of their own, `<kind>.xml`; all others go through `model.xml`.
     """
 
@@ -58,7 +61,31 @@ class GraphSettings(PlainData):
     padding_side: Literal["left", "right"] = "right"
     pad_token_id: int = 0
     pad_token_type_id: int = 0
+    built_for: str | None = None
     routes: tuple[str, ...] = ()
+
+    @property
+    def all_routes(self) -> tuple[str, ...]:
+        """The names of all graphs."""
+        return ("model", *self.routes)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The settings of the graph in a folder.
+
+        Raises:
+            CheckpointError: They are damaged.
+        """
+        try:
+            return cls.model_validate_json((folder / SETTINGS_NAME).read_bytes())
+        except (OSError, ValueError) as error:
+            raise _unreadable(folder / SETTINGS_NAME, error) from error
+
+    def changed(self, folder: Path, **changes: object) -> Self:
+        """The settings with some changed, which is written to the folder, too."""
+        new = type(self).model_validate(self.model_dump() | changes)
+        (folder / SETTINGS_NAME).write_text(new.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return new
 
 
 class Graph:
@@ -83,12 +110,7 @@ class Graph:
         model_kwargs: Mapping[str, Any] | None = None,
         precision: str | None = None,
     ) -> None:
-        try:
-            self.settings = GraphSettings.model_validate_json((folder / SETTINGS_NAME).read_bytes())
-            self._tokenizer = Tokenizer.from_str((folder / TOKENIZER_NAME).read_text(encoding="utf-8"))
-        except Exception as error:  # tokenizers raises nothing more special
-            msg = f"the compiled graph in {folder} cannot be read: {error}"
-            raise CheckpointError(msg, hint="compile the model again: localhf compile --force MODEL") from error
+        self.settings = GraphSettings.read(folder)
         settings = model_kwargs or {}
         nested = settings.get("model_kwargs") or {}
         device = device_name(settings.get("device") or nested.get("device"))
@@ -96,11 +118,17 @@ class Graph:
         check_device(device)
         check_settings(device, ov_config)
         core = ov.Core()
-        config = {**_hints(core, device, precision or self.settings.precision), **ov_config}
-        self._compiled = {
-            route: _compiled(core, folder / f"{route}.xml", device, config)
-            for route in ("model", *self.settings.routes)
-        }
+        config = {**hints(core, device, precision or self.settings.precision), **ov_config}
+        as_made = device == "CPU" and not ov_config and precision is None
+        is_prebuilt = as_made and self.settings.built_for == prebuilt.machine(core)
+        with ThreadPoolExecutor(1) as beside:  # OpenVINO leaves a core idle
+            tokenizer = beside.submit(_tokenizer, folder / TOKENIZER_NAME)
+            self._compiled = {
+                route: (is_prebuilt and prebuilt.read(core, folder / f"{route}.xml", config))
+                or _compiled(core, folder / f"{route}.xml", device, config)
+                for route in self.settings.all_routes
+            }
+            self._tokenizer = tokenizer.result()
         self._idle = {route: _requests(compiled) for route, compiled in self._compiled.items()}
         self.dimension = int(self._compiled["model"].output(0).partial_shape[-1].get_length())
         self.versions = {library: version(library) for library in _LIBRARIES}
@@ -204,7 +232,7 @@ def _take(idle: queue.SimpleQueue[ov.InferRequest], *, wait: bool) -> ov.InferRe
     return None
 
 
-def _hints(core: ov.Core, device: str, precision: str) -> dict[str, Any]:
+def hints(core: ov.Core, device: str, precision: str) -> dict[str, Any]:
     """What OpenVINO is told unless the user says otherwise.
 
     One stream answers a query soonest, and where the cores are few, a corpus as fast as several would.
@@ -222,12 +250,23 @@ def has_bf16(core: ov.Core, device: str = "CPU") -> bool:
     return "BF16" in core.get_property(device.partition(":")[0], "OPTIMIZATION_CAPABILITIES")
 
 
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    msg = f"the compiled graph {path} cannot be read: {reason(error)}"
+    return CheckpointError(msg, hint="compile the model again: localhf compile --force MODEL")
+
+
 def _compiled(core: ov.Core, path: Path, device: str, config: dict[str, Any]) -> ov.CompiledModel:
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        msg = f"the compiled graph {path} cannot be read: {reason(error)}"
-        raise CheckpointError(msg, hint="compile the model again: localhf compile --force MODEL") from error
+        raise _unreadable(path, error) from error
     try:
         return core.compile_model(model, device, config)
     except (RuntimeError, TypeError) as error:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Their own switches; there are none that are not in the environment. Each tool reads them once in a process.
-_SWITCHES = {"CI": "true", "NNCF_CI": "1"}
+# They do without it where it is not installed. It also takes longer to import than openvino itself.
+_REPORTER = "openvino_telemetry"
 
 
 @contextlib.contextmanager
 def telemetry_off() -> Iterator[None]:
-    """Whatever starts to convert or to quantize in this context reports nothing, then or later."""
-    before = {name: os.environ.get(name) for name in _SWITCHES}
-    os.environ.update(_SWITCHES)
+    """Whatever is imported in this context does not find the package that reports, then or later."""
+    before = sys.modules.get(_REPORTER)
+    sys.modules[_REPORTER] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if before is None:
+            del sys.modules[_REPORTER]
+        else:
+            sys.modules[_REPORTER] = before
