@@ -30,9 +30,9 @@ from langchain_localhf.store.files import MANIFEST_NAME
 from langchain_localhf.store.manifest import Manifest, SoundnessCheck, describe
 
 if TYPE_CHECKING:
-    from langchain_localhf.loaded import LoadedEncoder
     from pathlib import Path
 
+    from langchain_localhf.loaded import LoadedEncoder
     from langchain_localhf.store.model_store import LocalModel
 
 

@@ -26,10 +26,11 @@ from langchain_localhf.errors import (
     UnsupportedModelError,
 )
 from langchain_localhf.store.manifest import Manifest
-from langchain_localhf.store.model_store import LocalModel
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from langchain_localhf.store.model_store import LocalModel
 
 TEXTS = compiled.CALIBRATION
 

@@ -29,12 +29,13 @@ from langchain_localhf.errors import (
 from langchain_localhf.loading import load_encoder
 from langchain_localhf.provisioning import admission
 from langchain_localhf.store.manifest import CodeOrigin, Differences, Manifest, describe
-from langchain_localhf.store.plain_data import FileEntry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from langchain_localhf.store.plain_data import FileEntry
 
 pytestmark = pytest.mark.loopback
 
