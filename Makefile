@@ -5,6 +5,7 @@ DEMO_STORE ?= demo-store
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 EXPORTER := optimum-intel nncf openvino openvino-tokenizers torch transformers
+BENCH := localhf localhf-torch huggingface fastembed
 
 .DEFAULT_GOAL := help
 # Threads that wait must not spin: machines of CI have few cores.
@@ -45,8 +46,8 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## Compare with langchain-huggingface, side by side
-	$(BIN)/python benchmarks/embeddings.py
+bench: $(VENV)/.bench $(BENCH:%=$(VENV)-bench-%/.installed) $(VENV)-export/.bench ## Compare with the peers, side by side
+	$(BIN)/python benchmarks/bench.py --environments $(abspath $(VENV))
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/standard_tests.py
 
@@ -54,7 +55,7 @@ export-env: $(VENV)-export/.installed ## Make the environment of optimum-cli, wh
 	@echo "export LOCALHF_OPTIMUM_CLI=$(abspath $(VENV)-export/bin/optimum-cli)"
 
 clean: ## Remove the virtual environments and what the demo made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-export $(DEMO_STORE) demo-db
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-export $(VENV)-bench-* $(DEMO_STORE) demo-db
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -79,4 +80,24 @@ $(VENV)-export/.installed: constraints-export.txt
 	test -e $(VENV)-export || $(PYTHON) -m venv $(VENV)-export
 	$(VENV)-export/bin/pip --disable-pip-version-check install --quiet --constraint constraints-export.txt $(EXPORTER)
 	$(VENV)-export/bin/pip --disable-pip-version-check uninstall --quiet --yes torchvision
+	@touch $@
+
+# The contestants of the benchmark; each is installed as its users install it.
+$(VENV)-bench-localhf/.installed: PACKAGES := --editable ".[openvino]"
+$(VENV)-bench-localhf-torch/.installed: PACKAGES := --editable ".[torch]"
+$(VENV)-bench-huggingface/.installed: PACKAGES := langchain-huggingface sentence-transformers torch
+$(VENV)-bench-fastembed/.installed: PACKAGES := fastembed==0.9.1
+$(VENV)-bench-%/.installed: pyproject.toml constraints.txt
+	test -e $(@D) || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt $(PACKAGES)
+	@touch $@
+
+# langchain-huggingface on OpenVINO needs what exports models.
+$(VENV)-export/.bench: $(VENV)-export/.installed
+	$(VENV)-export/bin/pip --disable-pip-version-check install --quiet --constraint constraints-export.txt langchain-huggingface "sentence-transformers<6"
+	@touch $@
+
+# onnx is needed once, to write the model that fastembed reads.
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) onnx==1.23.2
 	@touch $@

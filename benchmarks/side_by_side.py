@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 OURS, THEIRS = "langchain_localhf", "langchain_huggingface"
 # Where the slowest round took this much longer than the fastest, something else had the cores: the ratio says nothing.
 STEADY_SPREAD = 1.3
+# What matrix products are made of.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
-def in_turns(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+def in_turns(tasks: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """The seconds that each task takes, round by round; who begins changes with each round."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds):
@@ -29,6 +32,16 @@ def in_turns(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list
     return seconds
 
 
+def say(what: str) -> None:
+    """Tells on the standard error what happens now."""
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def is_steady(seconds: Sequence[float]) -> bool:
+    """Whether rounds agree well enough to believe their median."""
+    return max(seconds) <= STEADY_SPREAD * min(seconds)
+
+
 def result(seconds: dict[str, list[float]]) -> dict[str, Any]:
     """Medians, ours as a multiple of theirs, and whether the rounds agree well enough to believe it."""
     ours, theirs = statistics.median(seconds[OURS]), statistics.median(seconds[THEIRS])
@@ -36,17 +49,23 @@ def result(seconds: dict[str, list[float]]) -> dict[str, Any]:
         "ours_seconds": ours,
         "theirs_seconds": theirs,
         "ratio": ours / theirs,
-        "steady": all(max(times) <= STEADY_SPREAD * min(times) for times in seconds.values()),
+        "steady": all(map(is_steady, seconds.values())),
         "all_seconds": seconds,
     }
 
 
 def machine(libraries: Sequence[str]) -> dict[str, str]:
     """What the numbers were measured on."""
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    lines = (line.partition(":") for line in _lines("/proc/cpuinfo"))
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    flags = facts.get("flags", "").split()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": facts.get("model name") or platform.processor() or platform.machine(),
+        "instructions": " ".join(flag for flag in INSTRUCTIONS if flag in flags) or "unknown",
         "cores": str(os.cpu_count()),
+        "memory": f"{memory / 1e9:.0f} GB",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         **{library: version(library) for library in libraries},
     }

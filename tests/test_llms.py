@@ -16,25 +16,39 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
-from support import language_models
+from support import language_models, openvino_models
+from support.generators import ENGINES, model_settings
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from langchain_localhf.errors import DeviceUnavailableError, InputError, ModelNotFoundError, UnsupportedModelError
 from langchain_localhf.llms import HuggingFacePipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from langchain_core.outputs import GenerationChunk, LLMResult
 
 PROMPT = "The quick"
+each_engine = pytest.mark.usefixtures("engine")
+_current = {"engine": "torch"}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The engine of every `hf()` in the test."""
+    _current["engine"] = request.param
+    yield request.param
+    _current["engine"] = "torch"
 
 
 def hf(family: str = "llama", task: str = "text-generation", **arguments: Any) -> HuggingFacePipeline:
     """A tiny model, as a user makes it; 16 new tokens, unless the test says otherwise."""
     settings = {"max_new_tokens": 16} | arguments.pop("pipeline_kwargs", {})
-    folder = str(language_models.folder(family))
-    return HuggingFacePipeline.from_model_id(folder, task=task, pipeline_kwargs=settings, **arguments)
+    of_model = model_settings(_current["engine"], family)
+    model_kwargs = of_model.pop("model_kwargs", {}) | arguments.pop("model_kwargs", {})
+    fields = of_model | arguments
+    return HuggingFacePipeline.from_model_id(task=task, pipeline_kwargs=settings, model_kwargs=model_kwargs, **fields)
 
 
 def own_pipeline(family: str = "gpt2", **settings: Any) -> Any:
@@ -47,6 +61,12 @@ def own_pipeline(family: str = "gpt2", **settings: Any) -> Any:
 def stop_inside(text: str) -> str:
     """Three characters from the middle of a text, which no single token holds."""
     return text[6:9]
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves time to interrupt even a tiny model."""
+    openvino_models.slow_down(monkeypatch)
 
 
 # The page "Hugging Face Local Pipelines".
@@ -90,6 +110,7 @@ def test_settings_of_the_class_win_over_those_of_the_pipeline() -> None:
     assert llm.generate([PROMPT]).generations[0][0].generation_info["completion_tokens"] == 3  # type: ignore[index]
 
 
+@each_engine
 def test_a_chain() -> None:
     """`prompt | hf`, and with a parser behind it."""
     prompt = PromptTemplate.from_template("Question: {question}\n\nAnswer:")
@@ -100,6 +121,7 @@ def test_a_chain() -> None:
     assert (chain | StrOutputParser()).invoke({"question": "What?"}) == expected
 
 
+@each_engine
 def test_the_prompt_is_echoed_on_demand_only() -> None:
     """`return_full_text` and `skip_prompt` are one switch, in every way of asking."""
     llm, answer = hf(), hf().invoke(PROMPT)
@@ -114,12 +136,14 @@ def test_the_prompt_is_echoed_on_demand_only() -> None:
     assert llm.bind(skip_prompt=True).invoke(PROMPT) == answer
 
 
+@each_engine
 @pytest.mark.parametrize("device", [-1, "cpu", None])
 def test_devices_of_every_machine(device: int | str | None) -> None:
     """All of these are the CPU here."""
     assert hf(device=device).invoke(PROMPT) == hf().invoke(PROMPT)
 
 
+@each_engine
 def test_a_device_that_is_not_here() -> None:
     """The page's `device=0`, on a machine without a GPU."""
     import torch  # noqa: PLC0415
@@ -130,6 +154,7 @@ def test_a_device_that_is_not_here() -> None:
         hf(device=0)
 
 
+@each_engine
 def test_a_device_and_a_map_of_devices_contradict_each_other() -> None:
     """The page's note on `device_map`."""
     with pytest.raises(InputError, match="device_map"):
@@ -175,6 +200,7 @@ def test_a_vision_language_model_answers_texts_too() -> None:
 # Stop strings and streams.
 
 
+@each_engine
 def test_a_stop_string_means_the_same_everywhere() -> None:
     """It ends the text in invoke, batch, stream and their async twins, wherever it was stated."""
     llm = hf()
@@ -195,6 +221,7 @@ def test_a_stop_string_means_the_same_everywhere() -> None:
     assert "".join(asyncio.run(streamed())) == expected
 
 
+@each_engine
 def test_a_stop_string_ends_the_generation_itself() -> None:
     """Nothing is generated behind it."""
     llm = hf(pipeline_kwargs={"max_new_tokens": 200})
@@ -205,6 +232,7 @@ def test_a_stop_string_ends_the_generation_itself() -> None:
     assert info["completion_tokens"] < 20
 
 
+@each_engine
 def test_a_stop_string_is_sought_in_the_answer_only() -> None:
     """One that the prompt ends with, or that begins in it, ends nothing."""
     llm = hf()
@@ -212,6 +240,7 @@ def test_a_stop_string_is_sought_in_the_answer_only() -> None:
     assert llm.invoke(PROMPT, stop=[PROMPT[-3:], PROMPT[-1] + text[0]]) in {text, ""[:0] or text}
 
 
+@each_engine
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
 def test_streamed_text_is_the_returned_text(family: str) -> None:
     """Piece by piece, none of them empty, none of them the whole."""
@@ -222,6 +251,7 @@ def test_streamed_text_is_the_returned_text(family: str) -> None:
     assert len(pieces) > 3
 
 
+@each_engine
 def test_callbacks_hear_each_token() -> None:
     """As LangChain's own models tell them."""
     heard: list[str] = []
@@ -234,6 +264,8 @@ def test_callbacks_hear_each_token() -> None:
     assert heard == pieces
 
 
+@each_engine
+@pytest.mark.usefixtures("unhurried")
 def test_the_first_piece_comes_before_the_last_is_generated() -> None:
     """A stream is one."""
     llm = hf(pipeline_kwargs={"max_new_tokens": 300})
@@ -262,6 +294,8 @@ def assert_stops_working() -> None:
         time.sleep(0.01)
 
 
+@each_engine
+@pytest.mark.usefixtures("unhurried")
 def test_closing_a_stream_stops_the_generation() -> None:
     """The processor is free again at once."""
     pieces = hf(pipeline_kwargs={"max_new_tokens": 450}).stream(PROMPT)
@@ -271,6 +305,8 @@ def test_closing_a_stream_stops_the_generation() -> None:
     assert_stops_working()
 
 
+@each_engine
+@pytest.mark.usefixtures("unhurried")
 async def test_cancelling_a_task_stops_the_generation() -> None:
     """For a single answer, a batch and a stream."""
     llm = hf(pipeline_kwargs={"max_new_tokens": 450})
@@ -290,6 +326,8 @@ async def test_cancelling_a_task_stops_the_generation() -> None:
         await asyncio.to_thread(assert_stops_working)
 
 
+@each_engine
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C to the whole console")
 def test_ctrl_c_stops_the_generation() -> None:
     """The user gets the prompt back, and the processor too."""
@@ -307,9 +345,11 @@ def test_ctrl_c_stops_the_generation() -> None:
     assert llm.invoke(PROMPT, max_new_tokens=3)
 
 
+@each_engine
+@pytest.mark.usefixtures("unhurried")
 async def test_the_event_loop_goes_on_while_a_model_runs() -> None:
     """Nothing blocks it."""
-    llm, ticks = hf(pipeline_kwargs={"max_new_tokens": 100}), 0
+    llm, ticks = hf(pipeline_kwargs={"max_new_tokens": 400}), 0
     task = asyncio.ensure_future(llm.ainvoke(PROMPT))
     while not task.done():
         await asyncio.sleep(0.005)
@@ -317,6 +357,7 @@ async def test_the_event_loop_goes_on_while_a_model_runs() -> None:
     assert ticks > 5
 
 
+@each_engine
 def test_one_bad_prompt_fails_alone() -> None:
     """With `return_exceptions`, as LangChain promises."""
     llm = hf()
@@ -333,6 +374,7 @@ def test_one_bad_prompt_fails_alone() -> None:
         llm.batch([good, bad, "a"])
 
 
+@each_engine
 def test_an_empty_prompt_among_others() -> None:
     """Which upstream fails on."""
     llm = hf("gpt2")
@@ -342,6 +384,7 @@ def test_an_empty_prompt_among_others() -> None:
 # The context window.
 
 
+@each_engine
 def test_a_prompt_that_is_too_long_names_both_lengths() -> None:
     """And the way out, which works."""
     llm = hf()
@@ -353,6 +396,7 @@ def test_a_prompt_that_is_too_long_names_both_lengths() -> None:
     assert llm.invoke(text, truncate="left") != llm.invoke(PROMPT)
 
 
+@each_engine
 def test_the_default_length_fits_the_window() -> None:
     """A prompt just below the window gets what room there is."""
     llm = HuggingFacePipeline.from_model_id(str(language_models.folder("gpt2")), "text-generation")
@@ -367,6 +411,7 @@ def test_the_default_length_fits_the_window() -> None:
 # Settings.
 
 
+@each_engine
 def test_a_misspelt_setting_is_refused_with_the_right_name() -> None:
     """In a call, in a binding and in the constructor."""
     llm = hf()
@@ -378,6 +423,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_name() -> None:
         hf(pipeline_kwargs={"repetition_penality": 2.0})
 
 
+@each_engine
 def test_settings_of_a_call_win() -> None:
     """Over those of the constructor, in every form that upstream takes."""
     llm = hf()
@@ -387,6 +433,7 @@ def test_settings_of_a_call_win() -> None:
         assert info["completion_tokens"] == 2
 
 
+@each_engine
 def test_several_answers_to_one_prompt() -> None:
     """`n`, and transformers' own name for it."""
     llm = hf(pipeline_kwargs={"seed": 1, "temperature": 1.0})
@@ -397,9 +444,11 @@ def test_several_answers_to_one_prompt() -> None:
         list(llm.stream(PROMPT, n=2))
 
 
+@each_engine
 def test_answers_say_what_they_cost() -> None:
     """Tokens, why the text ends, and how probable it is."""
-    result: LLMResult = hf().generate([PROMPT, "a"], logprobs=2)
+    llm = hf()
+    result: LLMResult = llm.generate([PROMPT, "a"], logprobs=2)
     info = result.generations[0][0].generation_info
     assert info is not None
     assert info["finish_reason"] == "length"
@@ -408,9 +457,10 @@ def test_answers_say_what_they_cost() -> None:
     assert result.llm_output is not None
     usage = result.llm_output["token_usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + 32
-    assert result.llm_output["model_name"] == str(language_models.folder("llama"))
+    assert result.llm_output["model_name"] == llm.model_id
 
 
+@each_engine
 def test_the_cache_tells_calls_apart() -> None:
     """The same prompt with another setting is another question."""
     llm = hf(cache=InMemoryCache())
@@ -428,12 +478,14 @@ def test_the_cache_tells_calls_apart() -> None:
     assert asyncio.run(llm.ainvoke(PROMPT, max_new_tokens=9)) == long
 
 
+@each_engine
 def test_tokens_are_counted_by_the_model_s_own_tokenizer() -> None:
     """Offline, where upstream counts none at all."""
     tokenizer = AutoTokenizer.from_pretrained(language_models.folder("llama"))
     assert hf().get_token_ids("Größe 東京") == tokenizer("Größe 東京", add_special_tokens=False)["input_ids"]
 
 
+@each_engine
 def test_nothing_of_the_model_shows_in_a_repr() -> None:
     """Notebooks print objects; a pipeline would print for pages."""
     assert "Pipeline object" not in repr(HuggingFacePipeline(pipeline=own_pipeline()))
@@ -443,10 +495,16 @@ def test_a_model_of_another_task_is_refused() -> None:
     """With the task that it is for."""
     with pytest.raises(UnsupportedModelError, match="text2text-generation"):
         hf("t5")
+
+
+@each_engine
+def test_another_task_than_the_model_s_is_refused() -> None:
+    """With the right one."""
     with pytest.raises(UnsupportedModelError, match="text-generation"):
         hf("gpt2", "summarization")
 
 
+@each_engine
 def test_streams_of_full_text_begin_with_the_prompt() -> None:
     """As one piece."""
     chunk: GenerationChunk
@@ -463,6 +521,7 @@ def test_a_call_without_a_model_says_what_to_pass() -> None:
         HuggingFacePipeline()
 
 
+@each_engine
 def test_objects_with_equal_settings_share_the_model() -> None:
     """So do their copies; a pickled one loads it again, and finds the same."""
     llm = hf()

@@ -118,9 +118,9 @@ def open_generator(  # noqa: PLR0913 - what a user can say about a model
     """
     if backend == "openvino":
         _require(backend, "openvino_genai", "jinja2", "llguidance")
-        from langchain_localhf.engines.openvino.generator import OpenVinoGenerator  # noqa: PLC0415 - it loads on first use
+        from langchain_localhf.engines.openvino.generator import OpenVINOGenerator  # noqa: PLC0415 - it loads on first use
 
-        return OpenVinoGenerator(
+        return OpenVINOGenerator(
             checkpoint.folder,
             task=task,
             name=name,

@@ -21,6 +21,7 @@ from langchain_core.messages import (
 from langchain_core.runnables import ConfigurableField
 from PIL import Image
 from support import language_models
+from support.generators import ENGINES, model_settings
 from transformers import AutoTokenizer, pipeline
 
 from langchain_localhf.chat_models import ChatHuggingFace
@@ -43,10 +44,10 @@ STRICT_TEMPLATE = """\
 {%- if add_generation_prompt %}{{- 'assistant:' }}{%- endif %}"""
 
 
-@pytest.fixture(scope="module")
-def llm() -> HuggingFacePipeline:
-    """A tiny model that chats; its weights are random, so it writes noise, always the same."""
-    return HuggingFacePipeline.from_model_id(str(language_models.folder("qwen2")), task="text-generation")
+@pytest.fixture(scope="module", params=ENGINES)
+def llm(request: pytest.FixtureRequest) -> HuggingFacePipeline:
+    """A tiny model that chats, on each engine; its weights are random, so it writes noise, always the same."""
+    return HuggingFacePipeline(**model_settings(request.param, "qwen2"))
 
 
 @pytest.fixture
@@ -217,7 +218,10 @@ def test_logprobs_have_the_form_of_openai(chat: ChatHuggingFace) -> None:
     assert all(len(entry["top_logprobs"]) == 2 for entry in content)
     # Without sampling, the token is the most probable one.
     assert content[0]["top_logprobs"][0] == {"token": content[0]["token"], "logprob": content[0]["logprob"]}
-    same(total(chat.stream("Hello", logprobs=True, top_logprobs=2)), message)
+    streamed = total(chat.stream("Hello", logprobs=True, top_logprobs=2)).response_metadata["logprobs"]["content"]
+    assert [entry["token"] for entry in streamed] == [entry["token"] for entry in content]
+    expected = pytest.approx([entry["logprob"] for entry in content], abs=1e-5)
+    assert [entry["logprob"] for entry in streamed] == expected
     assert "logprobs" not in chat.invoke("Hello").response_metadata
 
 
@@ -361,9 +365,11 @@ def test_a_model_without_a_chat_template_does_not_chat() -> None:
         ChatHuggingFace.from_model_id(str(language_models.folder("gpt2")))
 
 
-def test_the_tokenizer_of_the_model_may_be_passed_but_no_other(llm: HuggingFacePipeline) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_tokenizer_of_the_model_may_be_passed_but_no_other(engine: str) -> None:
     """As code for langchain-huggingface does."""
-    own = AutoTokenizer.from_pretrained(language_models.folder("qwen2"))
+    llm = HuggingFacePipeline(**model_settings(engine, "llama"))
+    own = AutoTokenizer.from_pretrained(language_models.folder("llama"))
     assert ChatHuggingFace(llm=llm, tokenizer=own, max_tokens=2).invoke("Hello").content
     own.chat_template = "another"
     with pytest.raises(InputError, match="not the tokenizer"):

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.tools import tool
 from support import language_models
 from support.checkpoints import edit_json
+from support.generators import ENGINES, model_settings
 
 from langchain_localhf.chat_models import ChatHuggingFace
 from langchain_localhf.engines.generation.reply import Content, Reasoning, ToolCall
@@ -54,15 +55,15 @@ class Dictating:
         return self._generator.submit([replace(request, constraint=self._constraint) for request in requests])
 
 
-@pytest.fixture
-def chat() -> ChatHuggingFace:
-    """A chat with a model whose weights are random."""
-    return ChatHuggingFace.from_model_id(str(language_models.folder("qwen2")), max_tokens=100)
+@pytest.fixture(params=ENGINES)
+def chat(request: pytest.FixtureRequest) -> ChatHuggingFace:
+    """A chat with a model whose weights are random, on each engine."""
+    return ChatHuggingFace(llm=HuggingFacePipeline(**model_settings(request.param, "qwen2")), max_tokens=100)
 
 
 def dictated(chat: ChatHuggingFace, begin: str, value: object, end: str = "") -> ChatHuggingFace:
     """A chat with a model that answers with this text."""
-    llm = HuggingFacePipeline.from_model_id(str(chat.model_id), task="text-generation")
+    llm = chat.llm.model_copy()
     llm._generator = Dictating(llm.generator, begin, value, end)
     return ChatHuggingFace(llm=llm, max_tokens=200)
 

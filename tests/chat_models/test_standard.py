@@ -16,7 +16,7 @@ import pytest
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
-from support import language_models, trained_model
+from support import language_models, openvino_models, trained_model
 
 from langchain_localhf.chat_models import ChatHuggingFace
 from langchain_localhf.llms import HuggingFacePipeline
@@ -25,9 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_TASK = "text-generation"
+
+
 @cache
 def _trained() -> HuggingFacePipeline:
-    return HuggingFacePipeline.from_model_id(str(trained_model.folder()), task="text-generation")
+    return HuggingFacePipeline.from_model_id(str(trained_model.folder()), task=_TASK)
+
+
+@cache
+def _trained_for_openvino() -> HuggingFacePipeline:
+    folder = str(openvino_models.exported(trained_model.folder()))
+    settings = {"ov_config": openvino_models.EXACT}
+    return HuggingFacePipeline.from_model_id(folder, task=_TASK, backend="openvino", model_kwargs=settings)
 
 
 @cache
@@ -87,6 +97,22 @@ class TestIntegration(ChatModelIntegrationTests):
 
 
 class TestIntegrationByFunctionCalling(TestIntegration):
+    """The same, where the schema of an answer is a tool that has to be called."""
+
+    @property
+    def structured_output_kwargs(self) -> dict[str, Any]:
+        return {"method": "function_calling"}
+
+
+class TestIntegrationOnOpenVino(TestIntegration):
+    """The same on the engine that needs no torch."""
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"llm": _trained_for_openvino()}
+
+
+class TestIntegrationOnOpenVinoByFunctionCalling(TestIntegrationOnOpenVino):
     """The same, where the schema of an answer is a tool that has to be called."""
 
     @property

@@ -11,11 +11,13 @@ from langchain_core.messages import AIMessage
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
 from support import language_models
+from support.generators import ENGINES, model_settings
 from typing_extensions import TypedDict
 
 from langchain_localhf.chat_models import ChatHuggingFace
 from langchain_localhf.chat_models.structured import TruncatedAnswerError, answer_schema, json_schema
 from langchain_localhf.errors import InputError, LocalHFError
+from langchain_localhf.llms import HuggingFacePipeline
 
 
 class Ship(BaseModel):
@@ -54,10 +56,10 @@ SHIP_FUNCTION = {
 SCHEMAS = [Ship, ShipV1, ShipDict, SHIP_SCHEMA, SHIP_FUNCTION, {"type": "function", "function": SHIP_FUNCTION}]
 
 
-@pytest.fixture
-def chat() -> ChatHuggingFace:
-    """A chat with a model whose weights are random."""
-    return ChatHuggingFace.from_model_id(str(language_models.folder("qwen2")), max_tokens=60)
+@pytest.fixture(params=ENGINES)
+def chat(request: pytest.FixtureRequest) -> ChatHuggingFace:
+    """A chat with a model whose weights are random, on each engine."""
+    return ChatHuggingFace(llm=HuggingFacePipeline(**model_settings(request.param, "qwen2")), max_tokens=60)
 
 
 def as_dict(answer: Any) -> dict[str, Any]:

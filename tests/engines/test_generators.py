@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import openvino_models
 from support.generators import (
     ENGINES,
     PROMPTS,
@@ -66,15 +67,11 @@ def test_callers_in_several_threads_get_their_own_answers(qwen2: Generator) -> N
     """One model answers all of them, each as if it were alone."""
     expected = {prompt: of_transformers("qwen2", prompt, max_new_tokens=30) for prompt in PROMPTS}
     with ThreadPoolExecutor(8) as callers:
-        found = callers.map(
-            lambda prompt: (prompt, ids(finish(qwen2, [prompt], max_new_tokens=30)[0])), PROMPTS * 4
-        )
+        found = callers.map(lambda prompt: (prompt, ids(finish(qwen2, [prompt], max_new_tokens=30)[0])), PROMPTS * 4)
     assert all(tokens == expected[prompt] for prompt, tokens in found)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"repetition_penalty": 1.8}, {"num_beams": 3}, {"min_new_tokens": 12}], ids=str
-)
+@pytest.mark.parametrize("settings", [{"repetition_penalty": 1.8}, {"num_beams": 3}, {"min_new_tokens": 12}], ids=str)
 def test_settings_of_transformers_mean_the_same(settings: dict[str, Any], qwen2: Generator) -> None:
     """Also where they look at the prompt, or count its tokens."""
     expected = [of_transformers("qwen2", prompt, max_new_tokens=15, **settings) for prompt in PROMPTS]
@@ -147,6 +144,19 @@ def test_log_probabilities_are_those_of_the_model(settings: dict[str, Any], qwen
         assert token.logprob == pytest.approx(expected[place, token.id].item(), abs=1e-4)
 
 
+@pytest.mark.parametrize("settings", [{}, {"seed": 1, "temperature": 2.0}], ids=["greedy", "sampled"])
+def test_alternatives_are_the_most_probable_tokens(settings: dict[str, Any], qwen2: Generator) -> None:
+    """At every place of the same answer."""
+    (plain,) = finish(qwen2, ["The quick"], max_new_tokens=6, **settings)
+    (answer,) = finish(qwen2, ["The quick"], max_new_tokens=6, logprobs=True, top_logprobs=3, **settings)
+    assert ids(answer) == ids(plain)
+    assert answer.text == plain.text
+    expected = log_probabilities("qwen2", "The quick", ids(answer)).topk(3)
+    for place, token in enumerate(answer.tokens):
+        assert [other for other, _ in token.alternatives] == expected.indices[place].tolist()
+        assert [value for _, value in token.alternatives] == pytest.approx(expected.values[place].tolist(), abs=1e-4)
+
+
 def test_a_model_ends_its_answer_itself(qwen2: Generator) -> None:
     """The token that ends a text ends the answer, and does not show."""
     (free,) = finish(qwen2, ["The quick"], max_new_tokens=20)
@@ -216,8 +226,9 @@ def test_an_answer_that_has_ended_leaves_the_others_alone(llama: Generator) -> N
     assert (first.finish_reason, second.finish_reason) == ("length", "length")
 
 
-def test_a_cancelled_answer_ends_within_a_second(llama: Generator) -> None:
+def test_a_cancelled_answer_ends_within_a_second(llama: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops reading gets the processor back."""
+    openvino_models.slow_down(monkeypatch)
     (generation,) = start(llama, ["The quick"], max_new_tokens=500, eos_token_id=[])
     pieces = iter(generation)
     next(pieces)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import openvino as ov
 
-from langchain_localhf.engines.openvino import prebuilt
+from langchain_localhf.engines.openvino import prebuilt, runtime
 from langchain_localhf.engines.openvino.graph import TOKENIZER_NAME, Graph, GraphSettings, has_bf16, hints
 from langchain_localhf.engines.openvino.telemetry import telemetry_off
 from langchain_localhf.errors import UnsupportedModelError
@@ -43,15 +43,15 @@ def write_graph(traceable: Traceable, folder: Path) -> None:
 
 def finish(folder: Path, precision: str) -> None:
     """Says what the graph in `folder` is to be calculated in, and builds its program for machines like this one."""
-    settings, core = GraphSettings.read(folder).changed(folder, precision=precision), ov.Core()
+    settings = GraphSettings.read(folder).changed(folder, precision=precision)
     for route in settings.all_routes:
-        prebuilt.write(core, folder / f"{route}.xml", hints(core, "CPU", precision))
-    settings.changed(folder, built_for=prebuilt.machine(core))
+        prebuilt.write(folder / f"{route}.xml", hints("CPU", precision))
+    settings.changed(folder, built_for=prebuilt.machine())
 
 
 def native_precisions() -> tuple[str, ...]:
     """The precisions that this machine's processor calculates in, the most exact first."""
-    return ("f32", "bf16") if has_bf16(ov.Core()) else ("f32",)
+    return ("f32", "bf16") if has_bf16() else ("f32",)
 
 
 def libraries(precision: str) -> dict[str, str]:
@@ -69,7 +69,7 @@ def quantize(folder: Path, texts: Sequence[str]) -> None:
     inputs = [graph.inputs([text]) for text in texts]
     for route in graph.settings.all_routes:
         path, new = folder / f"{route}.xml", folder / f"{route}-int8.xml"
-        ov.save_model(quantized(ov.Core().read_model(path), inputs), new, compress_to_fp16=False)
+        ov.save_model(quantized(runtime.core().read_model(path), inputs), new, compress_to_fp16=False)
         new.replace(path)
         new.with_suffix(".bin").replace(path.with_suffix(".bin"))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import openvino as ov
 from openvino import opset13
 
+from langchain_localhf.engines.openvino import runtime
 from langchain_localhf.errors import DeviceUnavailableError, InputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def check_device(device: str) -> None:
     if device == "CPU":  # always there; to look for others takes a moment
         return
     kind, _, rest = device.partition(":")
-    available = ov.Core().available_devices
+    available = runtime.core().available_devices
     wanted = [part.partition("(")[0].lstrip("-") for part in rest.split(",") if part] if kind in _VIRTUAL else [device]
     for name in wanted:
         if name not in available and not any(one.startswith(f"{name}.") for one in available):
@@ -56,7 +57,7 @@ def check_settings(device: str, ov_config: Mapping[str, Any]) -> None:
     graph = ov.Model([opset13.result(nothing)], [nothing], "settings")
     settings = {name: value for name, value in ov_config.items() if name != _CACHE}
     try:
-        ov.Core().compile_model(graph, device, settings)
+        runtime.core().compile_model(graph, device, settings)
     except (RuntimeError, TypeError) as error:
         msg = f"OpenVINO refuses ov_config={dict(ov_config)!r}: {reason(error)}"
         raise InputError(msg, hint="change or leave out the one named") from error

@@ -13,6 +13,7 @@ from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
 
 from langchain_localhf.engines.generation.generation import Generation
 from langchain_localhf.engines.grammar.grammars import Grammars
+from langchain_localhf.engines.openvino import runtime
 from langchain_localhf.engines.openvino.devices import check_device, check_settings, device_name, reason
 from langchain_localhf.engines.openvino.following import Following
 from langchain_localhf.engines.openvino.model_files import ModelFiles
@@ -39,7 +40,7 @@ _GENERATING = OPTIONS | {"max_new_tokens", "max_length", "stop_strings", "num_re
 _LIBRARIES = ("openvino-genai", "openvino", "tokenizers")
 
 
-class OpenVinoGenerator:
+class OpenVINOGenerator:
     """A language model in openvino-genai; see `langchain_localhf.engines.base.Generator`.
 
     Args:
@@ -189,7 +190,7 @@ def _pipeline(model: Path, device: str, ov_config: Mapping[str, Any]) -> Continu
     scheduler.cache_size = 0  # grows as it is needed
     scheduler.enable_prefix_caching = True
     try:
-        return ContinuousBatchingPipeline(model, scheduler, device, dict(ov_config))
+        return runtime.apart(lambda: ContinuousBatchingPipeline(model, scheduler, device, dict(ov_config)))
     except RuntimeError as error:
         msg = f"{model} cannot be loaded: {reason(error)}"
         raise CheckpointError(

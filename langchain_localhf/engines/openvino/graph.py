@@ -11,12 +11,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import openvino as ov
 from tokenizers import Tokenizer
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from langchain_localhf.engines.batching import batches
-from langchain_localhf.engines.openvino import prebuilt
+from langchain_localhf.engines.openvino import prebuilt, runtime
 from langchain_localhf.engines.openvino.devices import check_device, check_settings, device_name, reason
 from langchain_localhf.errors import CheckpointError, InputError
 from langchain_localhf.store.plain_data import PlainData
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import openvino as ov
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
@@ -117,15 +117,14 @@ class Graph:
         ov_config = {**(nested.get("ov_config") or {}), **(settings.get("ov_config") or {})}
         check_device(device)
         check_settings(device, ov_config)
-        core = ov.Core()
-        config = {**hints(core, device, precision or self.settings.precision), **ov_config}
+        config = {**hints(device, precision or self.settings.precision), **ov_config}
         as_made = device == "CPU" and not ov_config and precision is None
-        is_prebuilt = as_made and self.settings.built_for == prebuilt.machine(core)
+        is_prebuilt = as_made and self.settings.built_for == prebuilt.machine()
         with ThreadPoolExecutor(1) as beside:  # OpenVINO leaves a core idle
             tokenizer = beside.submit(_tokenizer, folder / TOKENIZER_NAME)
             self._compiled = {
-                route: (is_prebuilt and prebuilt.read(core, folder / f"{route}.xml", config))
-                or _compiled(core, folder / f"{route}.xml", device, config)
+                route: (is_prebuilt and prebuilt.read(folder / f"{route}.xml", config))
+                or _compiled(folder / f"{route}.xml", device, config)
                 for route in self.settings.all_routes
             }
             self._tokenizer = tokenizer.result()
@@ -232,22 +231,22 @@ def _take(idle: queue.SimpleQueue[ov.InferRequest], *, wait: bool) -> ov.InferRe
     return None
 
 
-def hints(core: ov.Core, device: str, precision: str) -> dict[str, Any]:
+def hints(device: str, precision: str) -> dict[str, Any]:
     """What OpenVINO is told unless the user says otherwise.
 
     One stream answers a query soonest, and where the cores are few, a corpus as fast as several would.
     """
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if precision == "auto":
-        precision = "bf16" if has_bf16(core, device) else "f32"
+        precision = "bf16" if has_bf16(device) else "f32"
     # What is not quantized in a quantized graph stays exact: it is little, and texts get the same vectors anywhere.
     hints["INFERENCE_PRECISION_HINT"] = "f32" if precision == "int8" else precision
     return hints
 
 
-def has_bf16(core: ov.Core, device: str = "CPU") -> bool:
+def has_bf16(device: str = "CPU") -> bool:
     """Whether the device calculates in bf16 itself."""
-    return "BF16" in core.get_property(device.partition(":")[0], "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in runtime.core().get_property(device.partition(":")[0], "OPTIMIZATION_CAPABILITIES")
 
 
 def _tokenizer(path: Path) -> Tokenizer:
@@ -262,13 +261,13 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(msg, hint="compile the model again: localhf compile --force MODEL")
 
 
-def _compiled(core: ov.Core, path: Path, device: str, config: dict[str, Any]) -> ov.CompiledModel:
+def _compiled(path: Path, device: str, config: dict[str, Any]) -> ov.CompiledModel:
     try:
-        model = core.read_model(path)
+        model = runtime.core().read_model(path)
     except RuntimeError as error:
         raise _unreadable(path, error) from error
     try:
-        return core.compile_model(model, device, config)
+        return runtime.core().compile_model(model, device, config)
     except (RuntimeError, TypeError) as error:
         msg = f"OpenVINO cannot run the graph with ov_config={config}: {reason(error)}"
         raise InputError(msg, hint="change or leave out the setting that it names") from error

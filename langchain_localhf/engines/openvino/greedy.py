@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
+
+from langchain_localhf.engines.openvino import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ def greedy_tokens(folder: Path, prompts: Sequence[Sequence[int]], count: int) ->
         prompts: Token ids, at least one in each.
         count: How many tokens to add to each.
     """
-    compiled = ov.Core().compile_model(folder / "openvino_model.xml", "CPU", _EXACT)
+    compiled = runtime.core().compile_model(folder / "openvino_model.xml", "CPU", _EXACT)
     names = {name for port in compiled.inputs for name in port.names}
     request = compiled.create_infer_request()
     continued = []

@@ -22,6 +22,7 @@ from support import language_models
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from langchain_localhf.engines.openvino import runtime
 from langchain_localhf.engines.openvino.export import (
     TOKENIZER_FILES,
     export_language_model,
@@ -157,7 +158,8 @@ def test_tokenizer_graphs_are_those_of_the_models_own_tokenizer(tmp_path: Path) 
     _export(folder, tmp_path / "target", optimum_cli=REAL)
     text = "Größe, 東京: two  spaces"
     expected = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
-    assert GraphTokenizer(tmp_path / "target").encode(text).input_ids.data.tolist() == [expected]
+    found = runtime.apart(GraphTokenizer(tmp_path / "target").encode(text).input_ids.data.tolist)
+    assert found == [expected]
 
 
 @needs_optimum_cli

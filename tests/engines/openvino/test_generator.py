@@ -19,6 +19,7 @@ from support.generators import PROMPTS, finish, ids, of_transformers, start
 
 from langchain_localhf.engines.generation.request import Constraint, Tag
 from langchain_localhf.engines.generation.settings import Settings
+from langchain_localhf.engines.openvino import runtime
 from langchain_localhf.errors import (
     CheckpointError,
     DeviceUnavailableError,
@@ -33,7 +34,7 @@ from langchain_localhf.loading import load_generator
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from langchain_localhf.engines.openvino.generator import OpenVinoGenerator
+    from langchain_localhf.engines.openvino.generator import OpenVINOGenerator
 
 TASK = "text-generation"
 
@@ -45,7 +46,7 @@ def load(place: Path, **settings: Any) -> Any:
 
 
 @pytest.fixture
-def qwen2() -> OpenVinoGenerator:
+def qwen2() -> OpenVINOGenerator:
     """The tiny model, not shared with other tests."""
     return load(openvino_models.folder("qwen2"), batch_size=64)  # type: ignore[no-any-return]
 
@@ -259,7 +260,7 @@ def test_a_bad_ov_config_is_refused_before_the_model_is_read(
 @pytest.mark.parametrize("device", ["GPU", 0, "NPU", "GPU.1", "cuda", "HETERO:GPU,CPU"])
 def test_a_device_that_is_not_here_is_refused(device: int | str) -> None:
     """With those that are."""
-    if device != "cuda" and any(name.startswith(("GPU", "NPU")) for name in ov.Core().available_devices):
+    if device != "cuda" and any(name.startswith(("GPU", "NPU")) for name in runtime.core().available_devices):
         pytest.skip("this machine has other devices")
     with pytest.raises(DeviceUnavailableError, match="CPU"):
         load(openvino_models.folder("gpt2"), model_kwargs={"device": device})
@@ -289,13 +290,13 @@ def test_settings_of_the_other_engine_are_refused(settings: dict[str, Any], mess
 
 
 @pytest.mark.parametrize("name", ["repetition_penalty", "presence_penalty"])
-def test_a_search_has_no_penalties(name: str, qwen2: OpenVinoGenerator) -> None:
+def test_a_search_has_no_penalties(name: str, qwen2: OpenVINOGenerator) -> None:
     """openvino-genai would leave them out in silence."""
     with pytest.raises(InputError, match=name):
         start(qwen2, ["The quick"], num_beams=2, **{name: 1.5})
 
 
-def test_penalties_for_repeating_count_the_answer(qwen2: OpenVinoGenerator) -> None:
+def test_penalties_for_repeating_count_the_answer(qwen2: OpenVINOGenerator) -> None:
     """Those that only this engine has."""
     (free,) = finish(qwen2, ["The quick"], max_new_tokens=40, eos_token_id=[])
     (bound,) = finish(qwen2, ["The quick"], max_new_tokens=40, eos_token_id=[], frequency_penalty=2.0)
@@ -305,7 +306,7 @@ def test_penalties_for_repeating_count_the_answer(qwen2: OpenVinoGenerator) -> N
 # One pipeline for everybody.
 
 
-def test_an_answer_begins_while_others_run(qwen2: OpenVinoGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_begins_while_others_run(qwen2: OpenVINOGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a batch to end."""
     openvino_models.slow_down(monkeypatch)
     (long,) = start(qwen2, ["The quick"], max_new_tokens=500, eos_token_id=[])
@@ -324,7 +325,7 @@ def test_batch_size_is_the_most_that_runs_together() -> None:
     assert first.token_count == 60
 
 
-def test_prompts_that_go_on_from_one_answer_do_not_mix(qwen2: OpenVinoGenerator) -> None:
+def test_prompts_that_go_on_from_one_answer_do_not_mix(qwen2: OpenVINOGenerator) -> None:
     """Though openvino-genai would let them share the end of its cache."""
     (answer,) = finish(qwen2, ["The quick brown fox"], max_new_tokens=1)
     begun = list(qwen2.read_prompt("The quick brown fox").token_ids)
@@ -335,12 +336,13 @@ def test_prompts_that_go_on_from_one_answer_do_not_mix(qwen2: OpenVinoGenerator)
     assert [ids(found) for found in finish(qwen2, prompts, max_new_tokens=20)] == expected
 
 
-def test_the_fault_that_prompts_wait_for_is_still_there(qwen2: OpenVinoGenerator) -> None:
+def test_the_fault_that_prompts_wait_for_is_still_there(qwen2: OpenVINOGenerator) -> None:
     """When this fails, openvino-genai is repaired, and `prefixes` can go."""
     scheduler = SchedulerConfig()
     scheduler.enable_prefix_caching = True
-    pipeline = ContinuousBatchingPipeline(
-        openvino_models.folder("qwen2"), scheduler, "CPU", properties=openvino_models.EXACT
+    folder = openvino_models.folder("qwen2")
+    pipeline = runtime.apart(
+        lambda: ContinuousBatchingPipeline(folder, scheduler, "CPU", properties=openvino_models.EXACT)
     )
 
     def run(prompts: list[str], count: int) -> list[list[int]]:
@@ -376,7 +378,7 @@ class Breaking:
         self._pipeline.step()
 
 
-def test_an_error_reaches_its_reader_and_the_model_goes_on(qwen2: OpenVinoGenerator) -> None:
+def test_an_error_reaches_its_reader_and_the_model_goes_on(qwen2: OpenVINOGenerator) -> None:
     """In a pipeline of its own: the broken one is not used again."""
     broken = qwen2._steps._pipeline = Breaking(qwen2._steps._pipeline, 3)  # type: ignore[assignment]
     with pytest.raises(EngineError, match="out of something") as caught:
@@ -386,14 +388,14 @@ def test_an_error_reaches_its_reader_and_the_model_goes_on(qwen2: OpenVinoGenera
     assert qwen2._steps._pipeline is not broken
 
 
-def test_answers_that_had_not_begun_are_tried_again(qwen2: OpenVinoGenerator) -> None:
+def test_answers_that_had_not_begun_are_tried_again(qwen2: OpenVINOGenerator) -> None:
     """What broke was perhaps the fault of one of them."""
     qwen2._steps._pipeline = Breaking(qwen2._steps._pipeline, 1)  # type: ignore[assignment]
     found = finish(qwen2, PROMPTS, max_new_tokens=9)
     assert [ids(answer) for answer in found] == [of_transformers("qwen2", p, max_new_tokens=9) for p in PROMPTS]
 
 
-def test_a_model_that_cannot_be_opened_again_fails_everybody(qwen2: OpenVinoGenerator) -> None:
+def test_a_model_that_cannot_be_opened_again_fails_everybody(qwen2: OpenVINOGenerator) -> None:
     """And nobody waits for ever."""
 
     def failing() -> ContinuousBatchingPipeline:

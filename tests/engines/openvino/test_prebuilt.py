@@ -32,9 +32,9 @@ def built_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = graphs._compiled
 
-    def spy(core: object, path: Path, *settings: object) -> object:
+    def spy(path: Path, *settings: object) -> object:
         names.append(path.name)
-        return real(core, path, *settings)  # type: ignore[arg-type]
+        return real(path, *settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(graphs, "_compiled", spy)
     return names
