@@ -31,7 +31,7 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> None:
     command = openvino_models.optimum_cli()
     if command is None:
         pytest.skip("optimum-cli is not installed; `make export-env` installs it")
-    monkeypatch.setenv("LOCALHF_OPTIMUM_CLI", command)
+    monkeypatch.setenv("LOCALHF_OPTIMUM_CLI", str(command))
 
 
 @pytest.fixture
