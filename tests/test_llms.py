@@ -310,6 +310,7 @@ def test_closing_a_stream_stops_the_generation() -> None:
 async def test_cancelling_a_task_stops_the_generation() -> None:
     """For a single answer, a batch and a stream."""
     llm = hf(pipeline_kwargs={"max_new_tokens": 450})
+    assert_stops_working()  # of the test before
 
     async def read() -> None:
         async for _ in llm.astream(PROMPT):
@@ -332,6 +333,7 @@ async def test_cancelling_a_task_stops_the_generation() -> None:
 def test_ctrl_c_stops_the_generation() -> None:
     """The user gets the prompt back, and the processor too."""
     llm = hf(pipeline_kwargs={"max_new_tokens": 450})
+    assert_stops_working()  # of the test before
 
     def interrupt() -> None:
         while not is_working():
