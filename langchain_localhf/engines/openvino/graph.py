@@ -187,6 +187,9 @@ class Graph:
         try:
             request.wait()
             rows[batch] = request.get_output_tensor(0).data
+        except RuntimeError as error:
+            msg = f"OpenVINO cannot run the graph: {reason(error)}"
+            raise CheckpointError(msg, hint='use the model with backend="torch"') from error
         finally:
             idle.put(request)
         return len(batch)

@@ -62,6 +62,7 @@ def traceable(model: SentenceTransformer, *, max_tokens: int | None, eager_atten
     if any(isinstance(module, Pooling) and not module.include_prompt for module in model.modules()):
         msg = "the model leaves its prompt out of the mean, which a compiled graph cannot"
         raise UnsupportedModelError(msg, hint=_USE_TORCH)
+    _without_cache(model)
     tensors = _known_inputs(model.preprocess(_EXAMPLES))
     inputs = tuple(tensors)
     modules: dict[str, Any] = {"model": _Whole(model.eval(), inputs)}
@@ -95,6 +96,13 @@ def _write_out_attention(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             module.set_attn_implementation("eager")
+
+
+def _without_cache(model: torch.nn.Module) -> None:
+    """A text is read once; old versions of transformers would trace a cache for more of it."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and getattr(module.config, "use_cache", False):
+            module.config.use_cache = False
 
 
 def _fast_tokenizer(tokenizer: object) -> PreTrainedTokenizerBase:

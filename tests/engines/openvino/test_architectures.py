@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +16,14 @@ from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.engines.openvino.graph import GraphSettings
 from langchain_localhf.engines.torch.encoder import TorchEncoder
+from langchain_localhf.errors import LocalHFError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_TOKENS = 128
+# The oldest versions of our range; nobody wrote down which one was the first that can be traced as a whole.
+_TRACED_LESS = ("5.3.", "5.4.", "5.5.")
 _ENCODER = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 140}
 _DECODER = _ENCODER | {"num_key_value_heads": 2, "head_dim": 8}
 _WINDOW = {"sliding_window": 8}
@@ -67,6 +71,7 @@ def saved(folder: Path, architecture: str) -> Path:
     return folder / "model"
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of old versions of transformers
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_vectors_are_those_of_torch(architecture: str, tmp_path: Path) -> None:
     """At every length, alone and in batches, with the padding on the side where the tokenizer has it."""
@@ -74,7 +79,12 @@ def test_vectors_are_those_of_torch(architecture: str, tmp_path: Path) -> None:
     encoder = TorchEncoder(checkpoint, name=architecture, pooling=None, model_kwargs={"device": "cpu"})
     graph = tmp_path / "graph"
     graph.mkdir()
-    compiled = engines.compile_encoder(encoder, checkpoint, graph, name=architecture, precision="f32")
+    try:
+        compiled = engines.compile_encoder(encoder, checkpoint, graph, name=architecture, precision="f32")
+    except LocalHFError:
+        if version("transformers").startswith(_TRACED_LESS):
+            pytest.skip("this version of transformers cannot be traced here, which is refused as it should be")
+        raise
     (measured,) = compiled.parity
     assert measured.lowest_cosine > 0.99999
     assert measured.batch_difference < 1e-6
