@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from langchain_localhf.engines import golden
 from langchain_localhf.engines.openvino.compile import (
@@ -22,13 +22,11 @@ from langchain_localhf.engines.parity import (
     keeps_promise,
     measure,
     measure_scores,
-    scores_as_error,
-    scores_keep_promise,
 )
 from langchain_localhf.errors import InputError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from langchain_localhf.store.compilation import Parity, Precision, ScoreParity
     from langchain_localhf.store.plain_data import GoldenVectors
 
+_Parity = TypeVar("_Parity", "Parity", "ScoreParity")
 # Ranges of whole numbers that were learned from fewer texts would be ranges of those texts only.
 _LEAST_TEXTS = 32
 _MOST_TEXTS = 300
@@ -89,31 +88,15 @@ def compile_encoder(
         UnsupportedModelError: The model cannot be compiled, or not in this precision here.
         CheckpointError: The graph differs from torch by more than is promised.
     """
+    golden_ones, learned = golden_texts(encoder.max_seq_length), _spread(texts, _MOST_TEXTS)
 
-    def compared(one: Precision, with_texts: Sequence[str]) -> Parity:
+    def compared(one: Precision) -> Parity:
         graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder, precision=one)
-        return measure(encoder, graph, with_texts, precision=one)
+        return measure(encoder, graph, learned if one == "int8" else golden_ones, precision=one)
 
-    for eager_attention in (False, True):
-        write_graph(encoder.traceable(eager_attention=eager_attention), folder)
-        parity = [compared("f32", golden_texts(encoder.max_seq_length))]
-        if keeps_promise(parity[0]):
-            break
-    else:
-        raise as_error(parity[0], name)
-    if precision == "int8":
-        chosen = _spread(texts, _MOST_TEXTS)
-        quantize(folder, chosen)
-        parity = [compared("int8", chosen)]
-    elif precision != "f32" and "bf16" in native_precisions():
-        parity.append(compared("bf16", golden_texts(encoder.max_seq_length)))
-    if not keeps_promise(parity[-1]):
-        if precision != "auto":
-            raise as_error(parity[-1], name)
-        precision = "f32"
-    finish(folder, precision if len(parity) > 1 or precision == "int8" else "f32")
+    parity = _compiled(encoder, folder, compared, name=name, precision=precision, texts=learned)
     graph = OpenVINOEncoder(checkpoint, model_kwargs={}, folder=folder)
-    return CompiledEncoder(libraries(precision), golden.record(graph.probe_vectors), tuple(parity))
+    return CompiledEncoder(libraries(precision), golden.record(graph.probe_vectors), parity)
 
 
 def compile_scorer(
@@ -141,22 +124,38 @@ def compile_scorer(
         graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder, precision=one)
         return measure_scores(scorer, graph, pairs, precision=one)
 
+    parity = _compiled(scorer, folder, compared, name=name, precision=precision)
+    graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder)
+    return CompiledScorer(libraries(precision), golden.record_scores(graph.probe_scores), parity)
+
+
+def _compiled(
+    model: Encoder | Scorer,
+    folder: Path,
+    compared: Callable[[Precision], _Parity],
+    *,
+    name: str,
+    precision: Precision,
+    texts: Sequence[str] = (),
+) -> tuple[_Parity, ...]:
+    """Writes the graph, in the best precision that keeps its promise, and says how far it is from torch in each."""
     for eager_attention in (False, True):
-        write_graph(scorer.traceable(eager_attention=eager_attention), folder)
+        write_graph(model.traceable(eager_attention=eager_attention), folder)
         parity = [compared("f32")]
-        if scores_keep_promise(parity[0]):
+        if keeps_promise(parity[0]):
             break
     else:
-        raise scores_as_error(parity[0], name)
-    if precision != "f32" and "bf16" in native_precisions():
+        raise as_error(parity[0], name)
+    if precision == "int8":
+        quantize(folder, texts)
+        parity = [compared("int8")]
+    elif precision != "f32" and "bf16" in native_precisions():
         parity.append(compared("bf16"))
-    if not scores_keep_promise(parity[-1]):
-        if precision != "auto":
-            raise scores_as_error(parity[-1], name)
-        precision = "f32"
-    finish(folder, precision if len(parity) > 1 else "f32")
-    graph = OpenVINOScorer(checkpoint, model_kwargs={}, folder=folder)
-    return CompiledScorer(libraries(precision), golden.record_scores(graph.probe_scores), tuple(parity))
+    kept = keeps_promise(parity[-1])
+    if not kept and precision != "auto":
+        raise as_error(parity[-1], name)
+    finish(folder, precision if kept and parity[-1].precision != "f32" else "f32")
+    return tuple(parity)
 
 
 def check(precision: Precision, texts: Sequence[str] = ()) -> None:

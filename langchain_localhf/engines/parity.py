@@ -26,7 +26,6 @@ LARGEST_BATCH_DIFFERENCE = {"f32": 1e-5, "bf16": 2e-2, "int8": 2e-2}
 LARGEST_SCORE_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2}
 _BATCH_SIZES = (1, 2, 7, None)
 _NEIGHBOURS = 10
-_USE_TORCH = 'nothing was written; use the model with backend="torch"'
 
 _TEXTS = (
     "a",
@@ -88,25 +87,6 @@ def measure(reference: Encoder, candidate: Encoder, texts: Sequence[str], *, pre
     )
 
 
-def keeps_promise(parity: Parity) -> bool:
-    """Whether the engine may be used."""
-    return (
-        parity.lowest_cosine >= LEAST_COSINE[parity.precision]
-        and parity.batch_difference <= LARGEST_BATCH_DIFFERENCE[parity.precision]
-    )
-
-
-def as_error(parity: Parity, name: str) -> CheckpointError:
-    """Why a graph is not used."""
-    msg = (
-        f"the graph of {name} in {parity.precision} gives other vectors than torch: lowest cosine "
-        f"{parity.lowest_cosine:.7f} of {parity.texts} texts, and {parity.batch_difference:.1e} between a text alone "
-        f"and in a batch; promised are {LEAST_COSINE[parity.precision]} and "
-        f"{LARGEST_BATCH_DIFFERENCE[parity.precision]:.0e}"
-    )
-    return CheckpointError(msg, hint=_USE_TORCH)
-
-
 def measure_scores(
     reference: Scorer, candidate: Scorer, pairs: Sequence[tuple[str, str]], *, precision: Precision
 ) -> ScoreParity:
@@ -130,19 +110,34 @@ def measure_scores(
     )
 
 
-def scores_keep_promise(parity: ScoreParity) -> bool:
+def keeps_promise(parity: Parity | ScoreParity) -> bool:
     """Whether the engine may be used."""
-    return max(parity.largest_difference, parity.batch_difference) <= LARGEST_SCORE_DIFFERENCE[parity.precision]
-
-
-def scores_as_error(parity: ScoreParity, name: str) -> CheckpointError:
-    """Why a graph is not used."""
-    msg = (
-        f"the graph of {name} in {parity.precision} gives other scores than torch: they differ by up to "
-        f"{parity.largest_difference:.1e} for {parity.pairs} pairs, and by {parity.batch_difference:.1e} between a "
-        f"pair alone and in a batch; promised is {LARGEST_SCORE_DIFFERENCE[parity.precision]:.0e}"
+    if isinstance(parity, ScoreParity):
+        return max(parity.largest_difference, parity.batch_difference) <= LARGEST_SCORE_DIFFERENCE[parity.precision]
+    return (
+        parity.lowest_cosine >= LEAST_COSINE[parity.precision]
+        and parity.batch_difference <= LARGEST_BATCH_DIFFERENCE[parity.precision]
     )
-    return CheckpointError(msg, hint=_USE_TORCH)
+
+
+def as_error(parity: Parity | ScoreParity, name: str) -> CheckpointError:
+    """Why a graph is not used."""
+    if isinstance(parity, ScoreParity):
+        what = (
+            f"scores than torch: they differ by up to {parity.largest_difference:.1e} for {parity.pairs} pairs, and by "
+            f"{parity.batch_difference:.1e} between a pair alone and in a batch; promised is "
+            f"{LARGEST_SCORE_DIFFERENCE[parity.precision]:.0e}"
+        )
+    else:
+        what = (
+            f"vectors than torch: lowest cosine {parity.lowest_cosine:.7f} of {parity.texts} texts, and "
+            f"{parity.batch_difference:.1e} between a text alone and in a batch; promised are "
+            f"{LEAST_COSINE[parity.precision]} and {LARGEST_BATCH_DIFFERENCE[parity.precision]:.0e}"
+        )
+    return CheckpointError(
+        f"the graph of {name} in {parity.precision} gives other {what}",
+        hint='nothing was written; use the model with backend="torch"',
+    )
 
 
 def _rows(scores: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -14,10 +14,9 @@ from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.checkpoint.fingerprint import fingerprint
 from langchain_localhf.errors import LockfileError, StoreError, UnsupportedModelError
 from langchain_localhf.loading import load_generator, open_model, open_scorer
-from langchain_localhf.provisioning.inventory import show, the_store
+from langchain_localhf.provisioning.inventory import copied, show, the_store
 from langchain_localhf.store import locations
 from langchain_localhf.store.compilation import COMPILED_FOLDER, Compilation
-from langchain_localhf.store.disk import disk_full_named, require_space
 from langchain_localhf.store.manifest import compare, describe
 from langchain_localhf.store.model_store import LocalModel, ModelStore
 
@@ -126,14 +125,8 @@ def pack(model: str, target: Path, *, runtime: str = "openvino") -> LocalModel:
         msg = f"{found.name} would be packed onto itself, in {store.home}"
         raise StoreError(msg, hint="name another folder")
     packed = manifest.model_copy(update={"packed": True})
-    store.home.mkdir(parents=True, exist_ok=True)
     with store.locked(manifest.name):
-        staged = store.staging(manifest.name)
-        require_space(manifest.name, packed.size_bytes, staged)
-        with disk_full_named(manifest.name, packed.size_bytes, staged):
-            for entry in packed.present:
-                (staged / entry.path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(found.folder / entry.path, staged / entry.path)
+        staged = copied(store, manifest.name, {entry.path: found.folder / entry.path for entry in packed.present})
         packed.write(staged)
         return store.put(manifest.name, staged)
 

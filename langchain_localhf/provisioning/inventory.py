@@ -68,10 +68,10 @@ def add(path: str | Path, name: str, *, trust_remote_code: bool = False) -> Loca
         places |= code
         manifest = manifest.model_copy(update={"trust_remote_code": True, "code": origins})
     with store.locked(repository):
-        return admit(store, _copied(store, repository, places), manifest)
+        return admit(store, copied(store, repository, places), manifest)
 
 
-def _copied(store: ModelStore, name: str, places: Mapping[str, Path]) -> Path:
+def copied(store: ModelStore, name: str, places: Mapping[str, Path]) -> Path:
     """A staged folder that holds copies of files, each by the path that it is to have, and nothing else."""
     staged = store.staging(name)
     shutil.rmtree(staged)

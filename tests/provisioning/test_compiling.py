@@ -26,6 +26,7 @@ from langchain_localhf.errors import (
     UnsupportedModelError,
 )
 from langchain_localhf.store.manifest import Manifest
+from langchain_localhf.store.model_store import ModelStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,6 +256,14 @@ class TestPack:
         here, there = HuggingFaceEmbeddings(model_name="org/tiny"), HuggingFaceEmbeddings(model_name=str(packed.folder))
         assert here.embed_query("a") == there.embed_query("a")
         assert here.fingerprint == there.fingerprint
+
+    def test_left_over_of_a_killed_pack(self, graph: LocalModel, tmp_path: Path) -> None:
+        """What it staged does not come along."""
+        store = ModelStore(tmp_path / "image")
+        (store.staging(graph.name) / "model.safetensors").write_bytes(b"half")
+        packed = provisioning.pack("org/tiny", store.home)
+        assert not provisioning.verify(packed)
+        assert not list(packed.folder.rglob("*.safetensors"))
 
     def test_packed_model_with_code(self, tmp_path: Path) -> None:
         """Its code stays behind, too, and nobody has to trust anything."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from langchain_localhf.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -80,3 +82,18 @@ class Request:
     constraint: Constraint | None = None
     markers: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_text(text: object) -> None:
+    """Checks that a prompt can be tokenized.
+
+    Raises:
+        InputError: It is no text, or holds half a character.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"a prompt should be a text, not {type(text).__name__}", hint="pass a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = f"the prompt holds half a character (a lone surrogate) at position {error.start}"
+        raise InputError(msg, hint='repair it with text.encode("utf-16", "surrogatepass").decode("utf-16")') from error

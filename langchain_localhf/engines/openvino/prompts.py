@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from langchain_localhf.engines.generation.request import Prompt
+from langchain_localhf.engines.generation.request import Prompt, check_text
 from langchain_localhf.engines.openvino.chat_template import ChatTemplate
 from langchain_localhf.engines.openvino.tokens import read_tokens
 from langchain_localhf.errors import CheckpointError, InputError, UnsupportedModelError
@@ -52,7 +52,7 @@ class PromptReader:
 
     def read(self, text: str, *, images: Sequence[bytes], special_tokens: bool) -> Prompt:
         """Tokenizes a prompt; see `Generator.read_prompt`."""
-        _check_text(text)
+        check_text(text)
         if images:
             msg = f"a {self._model_type} model reads no images on the openvino engine"
             hint = 'use a vision-language model, with task="image-text-to-text" and backend="torch"'
@@ -68,7 +68,7 @@ class PromptReader:
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a text alone, without special ones."""
-        _check_text(text)
+        check_text(text)
         return self.tokens.encode(text, special_tokens=False)
 
     def words(self) -> Words:
@@ -116,13 +116,3 @@ class PromptReader:
     def _id_of(self, name: str) -> int | None:
         token = self.tokens.named.get(name)
         return None if token is None else self.tokens.token_id(token)
-
-
-def _check_text(text: object) -> None:
-    if not isinstance(text, str):
-        raise InputError(f"a prompt should be a text, not {type(text).__name__}", hint="pass a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = f"the prompt holds half a character (a lone surrogate) at position {error.start}"
-        raise InputError(msg, hint='repair it with text.encode("utf-16", "surrogatepass").decode("utf-16")') from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jinja2 import TemplateError
 
-from langchain_localhf.engines.generation.request import Prompt
+from langchain_localhf.engines.generation.request import Prompt, check_text
 from langchain_localhf.engines.grammar.vocabulary import Words
 from langchain_localhf.errors import InputError, UnsupportedModelError
 
@@ -50,7 +50,7 @@ class PromptReader:
 
     def read(self, text: str, *, images: Sequence[bytes], special_tokens: bool) -> Prompt:
         """Tokenizes a prompt; see `Generator.read_prompt`."""
-        _check_text(text)
+        check_text(text)
         if images:
             return self._read_with_images(text, images, special_tokens=special_tokens)
         with self._lock:
@@ -85,7 +85,7 @@ class PromptReader:
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a text alone, without special ones."""
-        _check_text(text)
+        check_text(text)
         with self._lock:
             return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
@@ -158,16 +158,6 @@ def _table_rows(model: Any) -> int:  # noqa: ANN401 - some model classes have no
         return len(model.get_input_embeddings().weight)
     except (NotImplementedError, AttributeError):
         return sys.maxsize
-
-
-def _check_text(text: object) -> None:
-    if not isinstance(text, str):
-        raise InputError(f"a prompt should be a text, not {type(text).__name__}", hint="pass a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = f"the prompt holds half a character (a lone surrogate) at position {error.start}"
-        raise InputError(msg, hint='repair it with text.encode("utf-16", "surrogatepass").decode("utf-16")') from error
 
 
 def _picture(image: bytes, index: int) -> Any:  # noqa: ANN401 - Pillow is needed for images only

@@ -132,7 +132,7 @@ def test_bf16_that_differs_is_left_out(tmp_path: Path, monkeypatch: pytest.Monke
     """`auto` takes f32 then; who asks for bf16 itself hears why there is none."""
     source = checkpoints.cross_encoder(tmp_path / "source")
     monkeypatch.setattr(compiling, "native_precisions", lambda: ("f32", "bf16"))
-    monkeypatch.setattr(compiling, "scores_keep_promise", lambda parity: parity.precision == "f32")
+    monkeypatch.setattr(compiling, "keeps_promise", lambda parity: parity.precision == "f32")
     _compile(source, tmp_path / "graph", "auto")
     assert np.abs(_graph(source, tmp_path / "graph").score(PAIRS) - _theirs(source)).max() < 1e-5
     with pytest.raises(CheckpointError, match="in bf16 gives other scores"):
