@@ -200,17 +200,8 @@ def open_model(
         EngineError: Its engine is not installed, or cannot run it here.
     """
     state = file_state_of(model)
-    engine = engines.choose_encoder(
-        backend, name=model.name, manifest=model.manifest, pooling=pooling, model_kwargs=model_kwargs
-    )
-    is_compiled = engine == "openvino"
-    trusted = bool(model_kwargs.get("trust_remote_code", False))
-    # Code runs only after its hash was compared; in a graph there is none.
-    with _verified(model, at_once=trusted and not is_compiled, compiled_only=is_compiled):
-        checkpoint = Checkpoint.read(model.folder)
-        if not is_compiled:
-            _require_trust(checkpoint, model, trusted=trusted)
-        checkpoint.require_encoder(pooling=pooling, weights=not is_compiled)
+    with _chosen(model, backend, pooling=pooling, model_kwargs=model_kwargs) as (checkpoint, engine):
+        checkpoint.require_encoder(pooling=pooling, weights=engine != "openvino")
         encoder = engines.open_encoder(
             checkpoint,
             name=model.name,
@@ -220,7 +211,7 @@ def open_model(
             backend=engine,
         )
     settings = {"pooling": pooling, "backend": backend, "model_kwargs": model_kwargs}
-    loaded = LoadedEncoder(model, checkpoint, settings, state, encoder, pooling, model_kwargs, is_compiled)
+    loaded = LoadedEncoder(model, checkpoint, settings, state, encoder, pooling, model_kwargs, engine == "openvino")
     compare_with_golden(loaded)
     return loaded
 
@@ -234,16 +225,8 @@ def open_scorer(model: LocalModel, *, model_kwargs: dict[str, Any], backend: str
         EngineError: Its engine is not installed, or cannot run it here.
     """
     state = file_state_of(model)
-    engine = engines.choose_encoder(
-        backend, name=model.name, manifest=model.manifest, pooling=None, model_kwargs=model_kwargs
-    )
-    is_compiled = engine == "openvino"
-    trusted = bool(model_kwargs.get("trust_remote_code", False))
-    with _verified(model, at_once=trusted and not is_compiled, compiled_only=is_compiled):
-        checkpoint = Checkpoint.read(model.folder)
-        if not is_compiled:
-            _require_trust(checkpoint, model, trusted=trusted, auto_model=checkpoint.auto_model)
-        checkpoint.require_scorer(weights=not is_compiled)
+    with _chosen(model, backend, pooling=None, model_kwargs=model_kwargs) as (checkpoint, engine):
+        checkpoint.require_scorer(weights=engine != "openvino")
         scorer = engines.open_scorer(
             checkpoint,
             name=model.name,
@@ -252,12 +235,29 @@ def open_scorer(model: LocalModel, *, model_kwargs: dict[str, Any], backend: str
             backend=engine,
         )
     settings = {"backend": backend, "model_kwargs": model_kwargs}
-    loaded = LoadedScorer(model, checkpoint, settings, state, scorer, model_kwargs, is_compiled)
+    loaded = LoadedScorer(model, checkpoint, settings, state, scorer, model_kwargs, engine == "openvino")
     compare_with_golden(loaded)
     return loaded
 
 
-def _require_trust(checkpoint: Checkpoint, model: LocalModel, *, trusted: bool, auto_model: str = "AutoModel") -> None:
+@contextlib.contextmanager
+def _chosen(
+    model: LocalModel, backend: str, *, pooling: str | None, model_kwargs: dict[str, Any]
+) -> Iterator[tuple[Checkpoint, str]]:
+    """What the files say, and the engine for them; what that engine runs is verified while it loads."""
+    engine = engines.choose_encoder(
+        backend, name=model.name, manifest=model.manifest, pooling=pooling, model_kwargs=model_kwargs
+    )
+    is_compiled, trusted = engine == "openvino", bool(model_kwargs.get("trust_remote_code", False))
+    # Code runs only after its hash was compared; in a graph there is none.
+    with _verified(model, at_once=trusted and not is_compiled, compiled_only=is_compiled):
+        checkpoint = Checkpoint.read(model.folder)
+        if not is_compiled:
+            _require_trust(checkpoint, model, trusted=trusted)
+        yield checkpoint, engine
+
+
+def _require_trust(checkpoint: Checkpoint, model: LocalModel, *, trusted: bool, auto_model: str | None = None) -> None:
     checkpoint.require_trust(
         trust_remote_code=trusted,
         auto_model=auto_model,
