@@ -1,6 +1,6 @@
 """Runs the Python blocks of the README and of the documentation as tests; of the guide to OpenVINO, commands, too.
 
-all-MiniLM-L6-v2 is the real one. In place of the language models that the text names there are tiny ones with random
+all-MiniLM-L6-v2 is the real one. In place of the other models that the text names there are tiny ones with random
 weights: a block shows how a model is used, and holds to what is so with any model.
 """
 
@@ -30,8 +30,9 @@ _GUIDE = "docs/openvino.md"
 
 @pytest.fixture(scope="session")
 def language_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face cache with the language models that the documentation names."""
-    from support import language_models as tiny  # noqa: PLC0415 - imports torch, which not every run needs
+    """A Hugging Face cache with the models that the documentation names, but for all-MiniLM-L6-v2."""
+    from support import checkpoints, dual_encoders  # noqa: PLC0415 - imports torch, which not every run needs
+    from support import language_models as tiny  # noqa: PLC0415 - as above
 
     cache, commit = tmp_path_factory.mktemp("hub"), "1" * 40
     folders = {
@@ -46,6 +47,12 @@ def language_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _widen(shutil.copytree(folder, repository / "snapshots" / commit))
         (repository / "refs").mkdir()
         (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    reranker = checkpoints.cross_encoder(tmp_path_factory.mktemp("reranker") / "tiny")
+    checkpoints.hub_cache(cache, "cross-encoder/ms-marco-MiniLM-L6-v2", reranker)
+    clip = dual_encoders.st_clip(tmp_path_factory.mktemp("clip") / "tiny")
+    checkpoints.hub_cache(cache, "sentence-transformers/clip-ViT-B-32", clip)
+    texts = dual_encoders.text_tower(tmp_path_factory.mktemp("clip-texts") / "tiny")
+    checkpoints.hub_cache(cache, "sentence-transformers/clip-ViT-B-32-multilingual-v1", texts)
     return cache
 
 

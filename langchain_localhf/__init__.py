@@ -10,25 +10,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_localhf.chat_models import ChatHuggingFace
-    from langchain_localhf.embeddings import HuggingFaceEmbeddings, SentenceTransformerEmbeddings
+    from langchain_localhf.cross_encoders import HuggingFaceCrossEncoder
+    from langchain_localhf.document_compressors import CrossEncoderReranker
+    from langchain_localhf.embeddings import (
+        CLIPEmbeddings,
+        HuggingFaceEmbeddings,
+        LocalHFServerEmbeddings,
+        SentenceTransformerEmbeddings,
+    )
     from langchain_localhf.errors import LocalHFError
     from langchain_localhf.llms import HuggingFacePipeline
     from langchain_localhf.provisioning import pull
 
 __all__ = [
+    "CLIPEmbeddings",
     "ChatHuggingFace",
+    "CrossEncoderReranker",
+    "HuggingFaceCrossEncoder",
     "HuggingFaceEmbeddings",
     "HuggingFacePipeline",
     "LocalHFError",
+    "LocalHFServerEmbeddings",
     "SentenceTransformerEmbeddings",
     "pull",
 ]
 
 _HOME_OF = {
+    "CLIPEmbeddings": "embeddings",
     "ChatHuggingFace": "chat_models",
+    "CrossEncoderReranker": "document_compressors",
+    "HuggingFaceCrossEncoder": "cross_encoders",
     "HuggingFaceEmbeddings": "embeddings",
     "HuggingFacePipeline": "llms",
     "LocalHFError": "errors",
+    "LocalHFServerEmbeddings": "embeddings",
     "SentenceTransformerEmbeddings": "embeddings",
     "pull": "provisioning",
 }

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_localhf.checkpoint.fingerprint import fingerprint, shaping_files
 from langchain_localhf.engines import golden
-from langchain_localhf.errors import CheckpointError, IntegrityError
+from langchain_localhf.errors import CheckpointError, InputError, IntegrityError
 from langchain_localhf.store import files as model_files
 from langchain_localhf.store.manifest import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import Encoder, Generator, Scorer
@@ -127,6 +130,42 @@ class LoadedScorer(LoadedModel):
         if manifest is None or self.model_kwargs.keys() & _PROMPTS:
             return None
         return fingerprint(self.checkpoint, manifest.hashes, model_kwargs=self.model_kwargs)
+
+    def place_of(self, label: int | str | None = None) -> int:
+        """The place of the label that says how relevant one text is to the other.
+
+        Args:
+            label: Its place or its name; None for the only label, or for the second of two, which models for relevance
+                have after the one for what is irrelevant.
+
+        Raises:
+            InputError: There is no such label, or there are several and none is named.
+        """
+        count, named = self.scorer.labels, self.checkpoint.config.get("id2label")
+        names = [str(named.get(str(place), place)) if isinstance(named, dict) else str(place) for place in range(count)]
+        if label is None and count <= 2:  # noqa: PLR2004 - as said above
+            return count - 1
+        if label in names:
+            return names.index(str(label))
+        if isinstance(label, int) and 0 <= label < count:
+            return label
+        if label is None:
+            msg = f"{self.model.name} gives each pair {count} scores, one a label, and nothing says which one is meant"
+        else:
+            msg = f"{self.model.name} has no label {label!r}"
+        raise InputError(msg, hint=f"label should be one of {', '.join(map(repr, names))}")
+
+    def relevance(
+        self, pairs: Sequence[tuple[str, str]], *, label: int | str | None = None, batch_size: int | None = None
+    ) -> NDArray[np.float32]:
+        """One score a pair, whatever labels the model has; see `place_of` and `Scorer.score`.
+
+        Returns:
+            Shape: `(len(pairs),)`, in the order of the pairs; not every one need be finite.
+        """
+        place = self.place_of(label)
+        scores = self.scorer.score(pairs, batch_size=batch_size)
+        return scores if scores.ndim == 1 else scores[:, place]
 
 
 def compare_with_golden(loaded: LoadedEncoder | LoadedScorer) -> None:

@@ -34,7 +34,7 @@ from langchain_localhf.loaded import (
 from langchain_localhf.store import locations
 from langchain_localhf.store.manifest import compare
 from langchain_localhf.store.model_store import LocalModel, locate
-from langchain_localhf.store.reference import Reference, expand_user
+from langchain_localhf.store.reference import CROSS_ENCODERS, DEFAULT_ORGANISATION, Reference, expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +96,7 @@ def load_scorer(
         As `load_encoder`.
     """
     settings: dict[str, Any] = {"backend": backend, "model_kwargs": copy.deepcopy(dict(model_kwargs or {}))}
-    model = _locate(model_name, cache_folder, settings["model_kwargs"])
+    model = _locate(model_name, cache_folder, settings["model_kwargs"], CROSS_ENCODERS)
     return _once(LoadedScorer, model, settings, lambda: open_scorer(model, **settings))
 
 
@@ -145,8 +145,13 @@ def load_generator(
     return _once(LoadedGenerator, model, settings, lambda: _open_generator(model, settings))
 
 
-def _locate(name: str, cache_folder: str | Path | None, model_kwargs: Mapping[str, Any]) -> LocalModel:
-    reference = Reference.parse(name, revision=model_kwargs.get("revision"))
+def _locate(
+    name: str,
+    cache_folder: str | Path | None,
+    model_kwargs: Mapping[str, Any],
+    organisation: str = DEFAULT_ORGANISATION,
+) -> LocalModel:
+    reference = Reference.parse(name, revision=model_kwargs.get("revision"), organisation=organisation)
     return locate(reference, locations.from_environment(cache_folder))
 
 

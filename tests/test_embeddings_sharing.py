@@ -191,7 +191,7 @@ class TestClose:
             lambda: embeddings.dimension,
             lambda: embeddings.max_seq_length,
         ):
-            with pytest.raises(EngineError, match="were closed"):
+            with pytest.raises(EngineError, match="was closed"):
                 use()
         assert make(tiny).embed_query("a city")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from support import shapes
 from support.checkpoints import minilm_folder
 from traitlets.config import Config
 
@@ -46,11 +47,15 @@ def working_copy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def models(language_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The models that notebooks name: the real all-MiniLM-L6-v2, and stand-ins for language models."""
+def models(
+    request: pytest.FixtureRequest, language_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The models that notebooks name: the real all-MiniLM-L6-v2, and stand-ins for the others."""
     monkeypatch.setenv("LOCALHF_HOME", str(tmp_path / "models"))
     monkeypatch.setenv("HF_HUB_CACHE", str(language_models))
     add(minilm_folder(), "sentence-transformers/all-MiniLM-L6-v2")
+    if request.node.callspec.params["path"].stem == "pictures":
+        add(shapes.model(), "sentence-transformers/clip-ViT-B-32")
 
 
 async def run(notebook: NotebookNode, folder: Path) -> None:

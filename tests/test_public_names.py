@@ -57,10 +57,11 @@ def test_import_loads_nothing_heavy() -> None:
     assert loaded_by("import langchain_localhf", HEAVY) == ""
 
 
-def test_class_loads_no_framework() -> None:
+@pytest.mark.parametrize("name", ["HuggingFaceEmbeddings", "HuggingFaceCrossEncoder", "CrossEncoderReranker"])
+def test_class_loads_no_framework(name: str) -> None:
     """Naming the class loads LangChain's base class and no framework; making an object does."""
-    assert loaded_by("from langchain_localhf import HuggingFaceEmbeddings", FRAMEWORKS) == ""
-    assert loaded_by("from langchain_localhf import HuggingFaceEmbeddings", ("langchain_core",)) == "langchain_core"
+    assert loaded_by(f"from langchain_localhf import {name}", FRAMEWORKS) == ""
+    assert loaded_by(f"from langchain_localhf import {name}", ("langchain_core",)) == "langchain_core"
 
 
 def test_import_time() -> None:

@@ -38,11 +38,11 @@ def closure(requirement: str) -> set[str]:
     return {name for name, _ in seen}
 
 
-@pytest.mark.parametrize("extra", ["", "[openvino]"])
+@pytest.mark.parametrize("extra", ["", "[openvino]", "[openvino,serve]"])
 def test_no_framework_comes_along(extra: str) -> None:
     """Neither directly nor by way of another package."""
     names = closure(f"langchain-localhf{extra}")
-    assert {"langchain-core", "numpy", "tokenizers"} <= names
+    assert {"langchain-core", "httpx", "numpy", "tokenizers"} <= names
     assert not names & HEAVY
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_localhf.checkpoint import code as checkpoint_code
-from langchain_localhf.checkpoint import kinds
+from langchain_localhf.checkpoint import completeness, kinds
 from langchain_localhf.checkpoint.modules import (
     PULL_AGAIN,
     Module,
@@ -19,7 +19,7 @@ from langchain_localhf.checkpoint.modules import (
 )
 from langchain_localhf.checkpoint.redirections import refuse_redirections
 from langchain_localhf.checkpoint.weights import TensorHeader, read_headers
-from langchain_localhf.errors import CheckpointError, IncompleteModelError, UnsafeModelError, UnsupportedModelError
+from langchain_localhf.errors import CheckpointError, IncompleteModelError, UnsafeModelError
 from langchain_localhf.store import files as model_files
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ AUTO_MODELS = {
     "translation": "AutoModelForSeq2SeqLM",
 }
 _ONE_LANGUAGE_TO_ANOTHER = re.compile(r"translation_\w+_to_\w+")
-_TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-    "spm.model", "vocab.model", "tekken.json",
-)  # fmt: skip
 
 
 def auto_model_for(task: str) -> str | None:
@@ -97,7 +93,7 @@ class Checkpoint:
         """The folders with a transformer's config, weights and tokenizer; empty for a model without a transformer."""
         if not self.modules:
             return [self.folder]
-        return [self.folder / part.path for part in self.parts if part.class_name == "Transformer"]
+        return [self.folder / part.path for part in self.parts if part.is_transformer]
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -112,6 +108,16 @@ class Checkpoint:
             UnsafeModelError: A file names code in a form that cannot be right.
         """
         return checkpoint_code.read_references(self.folder, self.transformer_folders, self.parts)
+
+    @cached_property
+    def image_folder(self) -> Path | None:
+        """The folder of the transformer that reads images, too; None for a model that reads texts only."""
+        return kinds.image_folder(self)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the model makes vectors, and states itself how."""
+        return kinds.is_encoder(self)
 
     @property
     def is_cross_encoder(self) -> bool:
@@ -150,9 +156,14 @@ class Checkpoint:
         return bool(self.modules) and self.modules[-1].class_name == "Normalize"
 
     @cached_property
+    def activations(self) -> dict[str, str]:
+        """The activation functions behind the transformer, by the file that names them."""
+        return kinds.activations(self)
+
+    @property
     def foreign_activations(self) -> dict[str, str]:
-        """The activation functions that are not torch's own, by the file that names them."""
-        return kinds.foreign_activations(self)
+        """Those of them that are not torch's own."""
+        return {path: name for path, name in self.activations.items() if not name.startswith("torch.nn.")}
 
     def require_trust(
         self,
@@ -199,9 +210,9 @@ class Checkpoint:
             UnsupportedModelError: The weights are those of an adapter only.
         """
         self._refuse_pickle()
-        self._require_module_files()
+        completeness.require_module_files(self.folder, self.parts)
         for folder in self.transformer_folders:
-            self._require_transformer_files(folder)
+            completeness.require_transformer_files(folder, reads_images=folder == self.image_folder)
 
     def require_encoder(self, *, pooling: str | None = None, weights: bool = True) -> None:
         """Checks that these files make a complete embedding model. Whose code they run is not looked at.
@@ -256,44 +267,3 @@ class Checkpoint:
             )
             hint = "use a revision of the model with safetensors weights, or convert them once where you trust the file"
             raise UnsafeModelError(msg, hint=hint)
-
-    def _require_module_files(self) -> None:
-        needed = [part.configuration for part in self.parts if part.configuration]
-        needed += [f"{part.path}/model.safetensors".lstrip("/") for part in self.parts if part.has_own_weights]
-        missing = [path for path in needed if not (self.folder / path).is_file()]
-        if missing:
-            msg = f"files that modules.json asks for are missing in {self.folder}: {', '.join(missing)}"
-            raise IncompleteModelError(msg, missing=missing, hint=PULL_AGAIN)
-        for part in self.parts:
-            if part.has_own_weights:
-                read_headers(self.folder / part.path)
-            if part.class_name == "Pooling" and part.configuration:
-                path = self.folder / part.configuration
-                if not read_pooling(path):
-                    msg = f"{path} names no pooling mode"
-                    raise IncompleteModelError(msg, missing=(part.configuration,), hint=PULL_AGAIN)
-
-    def _require_transformer_files(self, folder: Path) -> None:
-        if (folder / "adapter_config.json").is_file():
-            msg = f"{folder} is an adapter, which needs the weights of another repository"
-            raise UnsupportedModelError(
-                msg, hint="merge it into its base model with peft's merge_and_unload(), and save"
-            )
-        if not (folder / "config.json").is_file():
-            msg = f"config.json is missing in {folder}"
-            raise IncompleteModelError(msg, missing=("config.json",), hint=PULL_AGAIN)
-        if not isinstance(read_json(folder / "config.json").get("model_type"), str):
-            msg = f"{folder / 'config.json'} has no model_type, so transformers would guess the model from its path"
-            raise CheckpointError(msg, hint=PULL_AGAIN)
-        if not read_headers(folder):
-            msg = f"there are no weights in {folder}: neither model.safetensors nor model.safetensors.index.json"
-            raise IncompleteModelError(msg, missing=("model.safetensors",), hint=PULL_AGAIN)
-        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            msg = (
-                f"there are no tokenizer files in {folder}; transformers would load a tokenizer that knows no word "
-                "and every text would get nearly the same vector"
-            )
-            raise IncompleteModelError(msg, missing=("tokenizer.json",), hint=PULL_AGAIN)
-        tokenizer = folder / "tokenizer.json"
-        if tokenizer.is_file():
-            read_json(tokenizer)

@@ -22,6 +22,7 @@ _CONFIGURATIONS = {
     "WordEmbeddings": "wordembedding_config.json",
 }
 _OWN_WEIGHTS = {"CNN", "Dense", "LayerNorm", "LSTM", "StaticEmbedding", "WeightedLayerPooling", "WordEmbeddings"}
+_TRANSFORMERS = {"Transformer", "CLIPModel"}
 _ROUTERS = {"Router", "Asym"}
 _ROUTER_CONFIGURATIONS = ("router_config.json", "config.json")
 # The names that pooling had before sentence-transformers 6, in the order in which several are concatenated.
@@ -56,6 +57,11 @@ class Module:
     def is_foreign(self) -> bool:
         """Whether the class comes from the repository itself and not from sentence-transformers."""
         return not self.class_reference.startswith("sentence_transformers.")
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the part is a model of transformers, with its own configuration, weights and tokenizer."""
+        return self.class_name in _TRANSFORMERS
 
     @property
     def has_own_weights(self) -> bool:

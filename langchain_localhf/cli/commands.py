@@ -18,6 +18,7 @@ from langchain_localhf.cli.output import (
     say,
     summary,
 )
+from langchain_localhf.cli.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -257,6 +258,9 @@ def remove(model: str, *, output_format: str) -> None:
         give_json(summary(removed))
     else:
         say(f"removed {removed.name}")
+
+
+main.add_command(serve)
 
 
 def _give_new(models: Sequence[LocalModel], output_format: str) -> None:

@@ -161,11 +161,12 @@ def _facts(model: LocalModel) -> dict[str, str]:
 
 
 def _parity(compiled: Compilation) -> Iterator[str]:
-    """How near a graph is to torch, one line a precision."""
+    """How near a graph is to torch, one line a precision; of a dual encoder two, for texts and for images."""
     for parity in compiled.parity:
+        what = parity.precision if parity.of == "texts" else f"{parity.precision}, {parity.of}"
         kept = "" if parity.neighbours_kept is None else f", {parity.neighbours_kept:.1%} of the ten nearest kept"
         yield (
-            f"{parity.precision}: cosine to torch {parity.mean_cosine:.6f} on average, {parity.lowest_cosine:.6f} at "
+            f"{what}: cosine to torch {parity.mean_cosine:.6f} on average, {parity.lowest_cosine:.6f} at "
             f"least{kept}; alone or in a batch {parity.batch_difference:.0e}"
         )
     for scores in compiled.score_parity:

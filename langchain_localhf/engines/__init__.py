@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import Encoder, Generator, Scorer
-    from langchain_localhf.engines.compiling import CompiledEncoder, CompiledScorer
-    from langchain_localhf.store.compilation import Precision
+    from langchain_localhf.engines.compiling import Compiled
+    from langchain_localhf.store.compilation import Parity, Precision, ScoreParity
     from langchain_localhf.store.manifest import Manifest
 
 # The engine of each value of `model_kwargs["backend"]`, and the package that shows whether its extra is installed.
@@ -67,6 +67,9 @@ def open_encoder(
         from langchain_localhf.engines.openvino.encoder import OpenVINOEncoder  # noqa: PLC0415 - it loads on first use
 
         return OpenVINOEncoder(checkpoint, model_kwargs=model_kwargs)
+    if checkpoint.image_folder is not None and find_spec("PIL") is None:  # transformers cannot even load it
+        msg = f"{name} reads images, too, for which Pillow is needed"
+        raise EngineNotInstalledError(msg, hint='pip install "langchain-localhf[image]"')
     from langchain_localhf.engines.torch.encoder import TorchEncoder  # noqa: PLC0415 - the framework loads on first use
 
     return TorchEncoder(checkpoint, name=name, pooling=pooling, model_kwargs=model_kwargs, manifest=manifest)
@@ -158,8 +161,13 @@ def adopt_pipeline(pipeline: object, *, batch_size: int | None) -> Generator:
     return TorchGenerator(adopt(pipeline), batch_size=batch_size)
 
 
-def require_compiler(precision: Precision, texts: Sequence[str]) -> None:
+def require_compiler(precision: Precision, texts: Sequence[str] = (), *, reads_images: bool = False) -> None:
     """Checks that a graph in this precision can be made here, before a model is opened for it.
+
+    Args:
+        precision: What to calculate in.
+        texts: What to learn the ranges of int8 from.
+        reads_images: Whether the model is a dual encoder.
 
     Raises:
         EngineNotInstalledError: An extra is not installed.
@@ -172,7 +180,7 @@ def require_compiler(precision: Precision, texts: Sequence[str]) -> None:
         raise EngineNotInstalledError(msg, hint='pip install "langchain-localhf[compile]"')
     from langchain_localhf.engines.compiling import check  # noqa: PLC0415 - it loads on first use
 
-    check(precision, texts)
+    check(precision, texts, reads_images=reads_images)
 
 
 def compile_encoder(
@@ -183,7 +191,7 @@ def compile_encoder(
     name: str,
     precision: Precision = "auto",
     texts: Sequence[str] = (),
-) -> CompiledEncoder:
+) -> Compiled[Parity]:
     """Compiles an embedding model that runs in torch into a graph in `folder`; see `engines.compiling`.
 
     Raises:
@@ -200,7 +208,7 @@ def compile_encoder(
 
 def compile_scorer(
     scorer: Scorer, checkpoint: Checkpoint, folder: Path, *, name: str, precision: Precision = "auto"
-) -> CompiledScorer:
+) -> Compiled[ScoreParity]:
     """Compiles a cross-encoder that runs in torch into a graph in `folder`; see `engines.compiling`.
 
     Raises:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from langchain_localhf.checkpoint.images import ImagePreparation
     from langchain_localhf.engines.generation.generation import Generation
     from langchain_localhf.engines.generation.reply import ReplyReader
     from langchain_localhf.engines.generation.request import Prompt, Request
@@ -29,7 +30,10 @@ PROBE_PAIRS = (
 
 
 class Encoder(Protocol):
-    """Turns texts into vectors. Safe to call from many threads at once."""
+    """Turns texts into vectors; a dual encoder such as CLIP, images into vectors of the same space, too.
+
+    Safe to call from many threads at once.
+    """
 
     @property
     def dimension(self) -> int:
@@ -41,7 +45,10 @@ class Encoder(Protocol):
 
     @property
     def probe_vectors(self) -> NDArray[np.float32]:
-        """The vectors of `PROBE_TEXTS` as documents, with the model's own settings. Shape: `(2, dimension)`."""
+        """The vectors of `PROBE_TEXTS` as documents, with the model's own settings. Shape: `(2, dimension)`.
+
+        Behind them there may be those of images that the engine draws for itself.
+        """
 
     @property
     def unused_weights(self) -> tuple[str, ...]:
@@ -71,6 +78,24 @@ class Encoder(Protocol):
 
         Returns:
             Shape: `(len(texts), dimension)`, in the order of the texts.
+        """
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, with the special ones; the model reads the first `max_seq_length` of them."""
+
+    @property
+    def image_preparation(self) -> ImagePreparation | None:
+        """How an image is brought into the form that `encode_images` takes; None for a model that reads texts only."""
+
+    def encode_images(self, pixels: NDArray[np.uint8], *, encode_kwargs: Mapping[str, Any]) -> NDArray[np.number[Any]]:
+        """Embeds images; only for a model that has an `image_preparation`.
+
+        Args:
+            pixels: The images, resized and cropped as `image_preparation` says. Shape: `(images, height, width, 3)`.
+            encode_kwargs: As in `encode`; prompts are for texts, and change nothing.
+
+        Returns:
+            Shape: `(images, dimension)`, in the order of the images.
         """
 
     def traceable(self, *, eager_attention: bool = False) -> Traceable:
@@ -121,6 +146,9 @@ class Scorer(Protocol):
         Returns:
             In the order of the pairs. Shape: `(len(pairs),)` for a model with one label, else `(len(pairs), labels)`.
         """
+
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """How many tokens each pair has, with the special ones; the model reads the first `max_seq_length` of them."""
 
     def traceable(self, *, eager_attention: bool = False) -> Traceable:
         """The whole model, ready to be compiled for another engine.

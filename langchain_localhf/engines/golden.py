@@ -26,7 +26,7 @@ _PAIRED_TEXTS = tuple(text for pair in PROBE_PAIRS for text in pair)
 
 
 def record(probe_vectors: NDArray[np.float32]) -> GoldenVectors:
-    """The golden vectors of a model, from its vectors for `PROBE_TEXTS`. Shape: `(2, dimension)`."""
+    """The golden vectors of a model, from its vectors for `PROBE_TEXTS`, and those of images behind them, if any."""
     return _golden(PROBE_TEXTS, probe_vectors)
 
 
@@ -39,18 +39,19 @@ def lowest_cosine(probe_vectors: NDArray[np.float32], golden: GoldenVectors) -> 
     """The lowest cosine between the vectors that a model gives now and those that it gave.
 
     Args:
-        probe_vectors: The vectors of the same texts now. Shape: `(2, dimension)`.
-        golden: The vectors then.
+        probe_vectors: The vectors of the same texts, and images, now. Shape: `(2 or more, dimension)`.
+        golden: The vectors then; fewer, if no images were looked at.
 
     Returns:
         1.0 for equal directions; -1.0 if the texts or the dimension are not the same, or a vector is not finite.
     """
-    then = _values(golden)
-    if golden.texts != PROBE_TEXTS or then.size != probe_vectors.size:
+    then, dimension = _values(golden), probe_vectors.shape[1]
+    rows = then.size // dimension
+    if golden.texts != PROBE_TEXTS or then.size % dimension or not len(PROBE_TEXTS) <= rows <= len(probe_vectors):
         return -1.0
-    then = then.reshape(probe_vectors.shape)
-    norms = np.linalg.norm(then, axis=1) * np.linalg.norm(probe_vectors, axis=1)
-    cosines = np.sum(then * probe_vectors, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    then, now = then.reshape(rows, dimension), probe_vectors[:rows]
+    norms = np.linalg.norm(then, axis=1) * np.linalg.norm(now, axis=1)
+    cosines = np.sum(then * now, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
     return float(np.min(np.nan_to_num(cosines, nan=-1.0)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from langchain_localhf.errors import CheckpointError
 from langchain_localhf.store.compilation import Parity, ScoreParity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,7 +24,7 @@ LARGEST_BATCH_DIFFERENCE = {"f32": 1e-5, "bf16": 2e-2, "int8": 2e-2}
 # The largest difference of a score, relative where it is above 1: from torch, and between a pair alone and in a batch.
 # Rounding alone leaves 1e-6 in f32, and 1e-5 where a classifier's weights are large and nothing scales its scores.
 LARGEST_SCORE_DIFFERENCE = {"f32": 1e-4, "bf16": 2e-2}
-_BATCH_SIZES = (1, 2, 7, None)
+_BATCHINGS: tuple[dict[str, int], ...] = ({"batch_size": 1}, {"batch_size": 2}, {"batch_size": 7}, {})
 _NEIGHBOURS = 10
 
 _TEXTS = (
@@ -69,22 +69,31 @@ def measure(reference: Encoder, candidate: Encoder, texts: Sequence[str], *, pre
         texts: The texts; embedded as documents and as queries.
         precision: What the other one calculates in.
     """
-    cosines, differences = [], []
-    for kind in ("document", "query"):
-        right = reference.encode(texts, kind=kind, encode_kwargs={}).astype(np.float64)
-        alone, *batched = (_unit(vectors) for vectors in _vectors(candidate, texts, kind))
-        cosines += [np.sum(_unit(right) * vectors, axis=1) for vectors in (alone, *batched)]
-        differences += [np.max(np.abs(vectors - alone)) for vectors in batched]
-        if kind == "document":
-            kept = _neighbours_kept(_unit(right), batched[-1])
-    return Parity(
-        precision=precision,
-        texts=len(texts),
-        lowest_cosine=_rounded(np.min(cosines)),
-        mean_cosine=_rounded(np.mean(cosines)),
-        batch_difference=float(f"{np.max(differences):.2e}"),
-        neighbours_kept=kept,
-    )
+    kinds: tuple[InputKind, ...] = ("document", "query")
+    trials = [
+        (
+            reference.encode(texts, kind=kind, encode_kwargs={}),
+            [candidate.encode(texts, kind=kind, encode_kwargs=settings) for settings in _BATCHINGS],
+        )
+        for kind in kinds
+    ]
+    return _parity(trials, of="texts", precision=precision)
+
+
+def measure_images(
+    reference: Encoder, candidate: Encoder, pixels: NDArray[np.uint8], *, precision: Precision
+) -> Parity:
+    """Compares an engine with the one that is right, image by image: alone, in small batches, and all together.
+
+    Args:
+        reference: The engine that is right.
+        candidate: The other one.
+        pixels: The images, resized and cropped. Shape: `(images, height, width, 3)`.
+        precision: What the other one calculates in.
+    """
+    right = reference.encode_images(pixels, encode_kwargs={})
+    found = [candidate.encode_images(pixels, encode_kwargs=settings) for settings in _BATCHINGS]
+    return _parity([(right, found)], of="images", precision=precision)
 
 
 def measure_scores(
@@ -99,7 +108,7 @@ def measure_scores(
         precision: What the other one calculates in.
     """
     right = _rows(reference.score(pairs))
-    alone, *batched = (_rows(candidate.score(pairs, batch_size=size)) for size in _BATCH_SIZES)
+    alone, *batched = (_rows(candidate.score(pairs, **settings)) for settings in _BATCHINGS)
     scale = np.maximum(1.0, np.abs(right))
     return ScoreParity(
         precision=precision,
@@ -130,8 +139,8 @@ def as_error(parity: Parity | ScoreParity, name: str) -> CheckpointError:
         )
     else:
         what = (
-            f"vectors than torch: lowest cosine {parity.lowest_cosine:.7f} of {parity.texts} texts, and "
-            f"{parity.batch_difference:.1e} between a text alone and in a batch; promised are "
+            f"vectors than torch: lowest cosine {parity.lowest_cosine:.7f} of {parity.texts} {parity.of}, and "
+            f"{parity.batch_difference:.1e} between one of them alone and in a batch; promised are "
             f"{LEAST_COSINE[parity.precision]} and {LARGEST_BATCH_DIFFERENCE[parity.precision]:.0e}"
         )
     return CheckpointError(
@@ -155,13 +164,32 @@ def _order_kept(right: NDArray[np.float64], other: NDArray[np.float64]) -> float
     return float(round(np.mean(kept), 4))
 
 
-def _vectors(encoder: Encoder, texts: Sequence[str], kind: InputKind) -> Iterator[NDArray[np.float64]]:
-    for size in _BATCH_SIZES:
-        settings = {} if size is None else {"batch_size": size}
-        yield encoder.encode(texts, kind=kind, encode_kwargs=settings).astype(np.float64)
+def _parity(
+    trials: Sequence[tuple[NDArray[Any], Sequence[NDArray[Any]]]],
+    *,
+    of: Literal["texts", "images"],
+    precision: Precision,
+) -> Parity:
+    """Compares vectors that are right with those of another engine: alone first, then in batches, all of them last."""
+    cosines, differences = [], []
+    for right, found in trials:
+        alone, *batched = map(_unit, found)
+        cosines += [np.sum(_unit(right) * vectors, axis=1) for vectors in (alone, *batched)]
+        differences += [np.max(np.abs(vectors - alone)) for vectors in batched]
+    right, found = trials[0]
+    return Parity(
+        of=of,
+        precision=precision,
+        texts=len(right),
+        lowest_cosine=_rounded(np.min(cosines)),
+        mean_cosine=_rounded(np.mean(cosines)),
+        batch_difference=float(f"{np.max(differences):.2e}"),
+        neighbours_kept=_neighbours_kept(_unit(right), _unit(found[-1])),
+    )
 
 
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _unit(found: NDArray[Any]) -> NDArray[np.float64]:
+    vectors = found.astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.nan_to_num(vectors / np.maximum(lengths, np.finfo(np.float32).tiny))
     return unit

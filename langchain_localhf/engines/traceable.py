@@ -8,6 +8,24 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langchain_localhf.checkpoint.images import ImagePreparation
+
+
+@dataclass(frozen=True)
+class TraceableImages:
+    """The part of a dual encoder that reads images, as one torch module.
+
+    Attributes:
+        module: Takes pixels as `engines.images.normalized` gives them, `(images, 3, height, width)`, and gives vectors.
+            Shape: `(images, dimension)`.
+        example: Such pixels, of two images.
+        preparation: How an image becomes pixels.
+    """
+
+    module: Any
+    example: Any
+    preparation: ImagePreparation
+
 
 @dataclass(frozen=True)
 class Traceable:
@@ -23,6 +41,8 @@ class Traceable:
         padding_side: Where shorter texts of a batch are filled up.
         pad_token_id: With what.
         pad_token_type_id: With what among the token types.
+        padded_to: How many tokens every text has, because the model was trained so; None to pad to the longest only.
+        images: The part that reads images, if there is one.
     """
 
     modules: Mapping[str, Any]
@@ -33,3 +53,5 @@ class Traceable:
     padding_side: Literal["left", "right"]
     pad_token_id: int
     pad_token_type_id: int
+    padded_to: int | None = None
+    images: TraceableImages | None = None

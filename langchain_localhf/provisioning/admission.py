@@ -58,7 +58,7 @@ def _inspected(manifest: Manifest, staged: Path, checkpoint: Checkpoint) -> Mani
     """The manifest with everything that only an embedding model or a cross-encoder has, found out by loading it."""
     if checkpoint.is_cross_encoder:
         return _inspected_scorer(manifest, staged, checkpoint)
-    if not checkpoint.modules or checkpoint.settings.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+    if not checkpoint.is_encoder:
         return manifest
     known = manifest.model_copy(update={"fingerprint": fingerprint(checkpoint, manifest.hashes)})
     if not engines.installed():

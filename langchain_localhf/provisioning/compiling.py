@@ -78,7 +78,8 @@ def compile_model(
         checkpoint = Checkpoint.read(found.folder)
         if checkpoint.is_cross_encoder:
             compiled = _compile_scorer(found, manifest, staged, precision, trusted=trust_remote_code)
-        elif checkpoint.modules:
+        elif checkpoint.modules or checkpoint.is_encoder:
+            engines.require_compiler(precision, texts, reads_images=checkpoint.image_folder is not None)
             compiled = _compile_encoder(found, manifest, staged, precision, texts, trusted=trust_remote_code)
         else:
             compiled = _export(found, staged, precision, trusted=trust_remote_code, show_progress=show_progress)
@@ -152,7 +153,6 @@ def _compile_encoder(
     model: LocalModel, manifest: Manifest, staged: Path, precision: Precision, texts: Sequence[str], *, trusted: bool
 ) -> Compilation:
     settings = {"device": "cpu", "trust_remote_code": trusted and manifest.trust_remote_code}
-    engines.require_compiler(precision, texts)
     loaded = open_model(model, pooling=None, model_kwargs=settings)
     made = engines.compile_encoder(
         loaded.encoder, loaded.checkpoint, staged, name=model.name, precision=precision, texts=texts

@@ -18,8 +18,9 @@ class Parity(PlainData):
     """How far an embedding model's graph is from the same model in torch, measured when it was compiled.
 
     Attributes:
+        of: What was embedded; a dual encoder is measured with both.
         precision: The precision of the arithmetic that was measured.
-        texts: How many texts were compared, each alone and in batches.
+        texts: How many texts, or images, were compared, each alone and in batches.
         lowest_cosine: Between the vectors of the graph and those of torch, the lowest of all texts.
         mean_cosine: The mean of all texts.
         batch_difference: The largest difference of a component between a text alone and the same text in a batch.
@@ -27,6 +28,7 @@ class Parity(PlainData):
             mean of that; None if the texts are too few.
     """
 
+    of: Literal["texts", "images"] = "texts"
     precision: Precision
     texts: Annotated[int, Field(ge=1)]
     lowest_cosine: float
@@ -65,7 +67,8 @@ class Compilation(PlainData):
         fingerprint: What identifies the vectors or scores of the graph; the model's own unless it is quantized. None
             for a language model.
         golden: Vectors, or scores, that the graph has to give at every load, with its own settings.
-        parity: How far it is from torch, one entry for each precision that it can run in on the machine that made it.
+        parity: How far it is from torch, one entry for each precision that it can run in on the machine that made it;
+            of a dual encoder two, for texts and for images.
         score_parity: The same of a cross-encoder.
         files: Its files, sorted by path; the paths begin with `openvino/`.
     """

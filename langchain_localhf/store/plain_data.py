@@ -59,7 +59,7 @@ class GoldenVectors(PlainData):
         texts: The texts, embedded as documents with the model's own settings; of a cross-encoder, the texts of pairs,
             one pair after the other.
         float32_base64: The vectors, or scores, one after the other, as little-endian float32; base64 keeps the manifest
-            readable.
+            readable. Behind the vectors of the texts there may be some of images, which the engine knows.
     """
 
     texts: tuple[str, ...]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_ORGANISATION = "sentence-transformers"
+CROSS_ENCODERS = "cross-encoder"  # where sentence-transformers looks for those
 
 # The hub's own rules for the two parts of a name; `--` is what its cache puts in the place of the slash.
 _PART = r"(?![^/]{97})\w(?:[\w.-]*\w)?"
@@ -34,20 +35,23 @@ class Reference:
             such as `all-MiniLM-L6-v2` means `sentence-transformers/all-MiniLM-L6-v2`, as in sentence-transformers,
             and else the repository without an organisation, as `gpt2`.
         revision: The branch, tag or commit that was asked for, or None.
+        organisation: Whose model a bare name means first.
     """
 
     text: str
     folder: Path | None = None
     repositories: tuple[str, ...] = ()
     revision: str | None = None
+    organisation: str = DEFAULT_ORGANISATION
 
     @classmethod
-    def parse(cls, text: str, *, revision: str | None = None) -> Reference:
+    def parse(cls, text: str, *, revision: str | None = None, organisation: str = DEFAULT_ORGANISATION) -> Reference:
         """Reads a model name.
 
         Args:
             text: A folder, `org/name`, `name`, or either with `@revision`.
             revision: A revision given beside the name, such as `model_kwargs["revision"]`.
+            organisation: Whose model a bare name means first, before the one that it means to `localhf add`.
 
         Raises:
             ModelReferenceError: The name has none of these forms, or two revisions are given.
@@ -64,10 +68,12 @@ class Reference:
         if _looks_like_a_path(text):
             msg = f"there is no folder at {text!r} that can be read"
             raise ModelNotFoundError(msg, looked_in=(str(path.absolute()),), hint=_near_folder(path))
-        return cls.parse_repository(text, revision=revision)
+        return cls.parse_repository(text, revision=revision, organisation=organisation)
 
     @classmethod
-    def parse_repository(cls, text: str, *, revision: str | None = None) -> Reference:
+    def parse_repository(
+        cls, text: str, *, revision: str | None = None, organisation: str = DEFAULT_ORGANISATION
+    ) -> Reference:
         """Reads the name of a repository, also where a folder of the same name is near.
 
         Raises:
@@ -82,14 +88,17 @@ class Reference:
         if revision is not None and _REVISION.fullmatch(revision) is None:
             msg = f"cannot read the revision {revision!r} of {repository}"
             raise ModelReferenceError(msg, hint="use a branch, a tag or a commit")
-        candidates = (repository,) if "/" in repository else (f"{DEFAULT_ORGANISATION}/{repository}", repository)
-        return cls(text=text, repositories=candidates, revision=revision)
+        homes = () if "/" in repository else (f"{organisation}/", f"{DEFAULT_ORGANISATION}/")
+        candidates = tuple(dict.fromkeys(f"{home}{repository}" for home in (*homes, "")))
+        return cls(text=text, repositories=candidates, revision=revision, organisation=organisation)
 
     @property
     def command_argument(self) -> str:
         """The name as `localhf pull` takes it, with the revision."""
-        bare = self.text.partition("@")[0]
-        return f"{bare}@{self.revision}" if self.revision else bare
+        name = self.text.partition("@")[0]
+        if self.repositories and self.organisation != DEFAULT_ORGANISATION:  # a bare name would mean another one there
+            name = self.repositories[0]
+        return f"{name}@{self.revision}" if self.revision else name
 
 
 def require_repository(name: str) -> None:

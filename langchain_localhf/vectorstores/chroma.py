@@ -262,10 +262,23 @@ class Chroma(langchain_chroma.Chroma):
         Raises:
             InputError: The embeddings have none; Chroma would embed the encoded file as if it were a text.
         """
+        self._image_embeddings()
+        return super().add_images(uris, metadatas, ids)
+
+    def similarity_search_by_image_with_relevance_score(self, uri: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """As it is meant in `langchain_chroma`, whose own asks with a list of vectors for one, and fails.
+
+        Raises:
+            InputError: The embeddings have no `embed_image`.
+        """
+        [vector] = self._image_embeddings().embed_image([uri])
+        return self.similarity_search_by_vector_with_relevance_scores(vector, *args, **kwargs)
+
+    def _image_embeddings(self) -> Any:  # noqa: ANN401 - LangChain has no type for embeddings of images
         if not hasattr(self._embedding_function, "embed_image"):
             msg = f"{type(self._embedding_function).__name__} cannot embed images"
-            raise InputError(msg, hint="use embeddings with a method embed_image")
-        return super().add_images(uris, metadatas, ids)
+            raise InputError(msg, hint="use embeddings with a method embed_image, such as CLIPEmbeddings")
+        return self._embedding_function
 
     def reset_collection(self) -> None:
         """Deletes the collection and creates it again, empty and stamped."""

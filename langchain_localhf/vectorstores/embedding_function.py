@@ -29,6 +29,7 @@ _SETTINGS = (
     "embed_instruction",
     "pooling",
     "backend",
+    "text_model_name",  # of CLIPEmbeddings
 )
 # A collection travels: the device and how it is tuned belong to a machine, a token to a person, and whether to run a
 # model's code is for the program to decide, not for a file it opens. None of them changes a vector.
@@ -157,10 +158,19 @@ def _open(config_json: str) -> HuggingFaceEmbeddings:
         msg = f"{config['model_name']} cannot be opened from the collection alone: {config.get('obstacle')}"
         hint = "open the collection with langchain_localhf.vectorstores.Chroma and the embeddings that filled it"
         raise InputError(msg, hint=hint)
-    embeddings = HuggingFaceEmbeddings(model_name=config["model_name"], **config["settings"])
+    embeddings = _embeddings(config["model_name"], config["settings"])
     if embeddings.fingerprint != config["fingerprint"]:
         raise _mismatch(config, config["model_name"], embeddings.fingerprint)
     return embeddings
+
+
+def _embeddings(model_name: str, settings: dict[str, Any]) -> HuggingFaceEmbeddings:
+    if "text_model_name" not in settings:
+        # Also for a dual encoder: its fingerprint and its vectors of texts are the same without the images.
+        return HuggingFaceEmbeddings(model_name=model_name, **settings)
+    from langchain_localhf.embeddings.clip import CLIPEmbeddings  # noqa: PLC0415 - needs Pillow; texts do not
+
+    return CLIPEmbeddings(model_name=model_name, **settings)
 
 
 def _mismatch(config: dict[str, Any], model_name: str, given: str) -> FingerprintMismatchError:
@@ -186,8 +196,8 @@ def _config(
 
 
 def _recordable_settings(embeddings: HuggingFaceEmbeddings) -> dict[str, Any]:
-    fields = HuggingFaceEmbeddings.model_fields
-    stated = {field: getattr(embeddings, field) for field in _SETTINGS}
+    fields = type(embeddings).model_fields
+    stated = {field: getattr(embeddings, field) for field in _SETTINGS if field in fields}
     return {
         field: _recordable(value, field)
         for field, value in stated.items()

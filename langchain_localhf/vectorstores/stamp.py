@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from chromadb.api.collection_configuration import UpdateCollectionConfiguration
 
+from langchain_localhf.embeddings import HuggingFaceEmbeddings
 from langchain_localhf.errors import FingerprintMismatchError
 from langchain_localhf.vectorstores.embedding_function import LocalHFEmbeddingFunction
 
@@ -126,7 +127,7 @@ def _difference(collection: chromadb.Collection, embeddings: Embeddings, count: 
                 stored.append(np.asarray(vector, dtype=float))
     if not texts:
         return "it holds no texts that could be embedded again and compared"
-    for index, (old, row) in enumerate(zip(stored, embeddings.embed_documents(texts), strict=True)):
+    for index, (old, row) in enumerate(zip(stored, _embedded(texts, embeddings), strict=True)):
         new = np.asarray(row, dtype=float)
         if old.shape != new.shape:
             return f"its vectors have {old.size} dimensions, not {new.size}"
@@ -137,6 +138,18 @@ def _difference(collection: chromadb.Collection, embeddings: Embeddings, count: 
         if max(lengths) > MAX_LENGTH_RATIO * min(lengths):
             return f"its vectors have length {lengths[0]:.3g}, not {lengths[1]:.3g}; is normalize_embeddings the same?"
     return ""
+
+
+def _embedded(documents: list[str], embeddings: Embeddings) -> list[list[float]]:
+    """The vectors of stored documents; pictures lie there in base64."""
+    rows = embeddings.embed_documents(documents)
+    if isinstance(embeddings, HuggingFaceEmbeddings) and hasattr(embeddings, "embed_image"):
+        from langchain_localhf.embeddings.images import is_picture_in_base64  # noqa: PLC0415 - needs Pillow
+
+        for index, document in enumerate(documents):
+            if is_picture_in_base64(document):
+                [rows[index]] = embeddings.embed_image([document])
+    return rows
 
 
 def _rows(vectors: Any) -> Any:  # noqa: ANN401 - a list of arrays, an array, or None: chromadb's own type says less

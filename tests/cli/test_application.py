@@ -51,7 +51,7 @@ def test_help_is_fast_and_short() -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert "..." not in result.stdout.partition("Commands:")[2]
     commands = [line.split()[0] for line in result.stdout.partition("Commands:\n")[2].splitlines()]
-    assert commands == ["add", "compile", "list", "lock", "pack", "pull", "remove", "show", "verify"]
+    assert commands == ["add", "compile", "list", "lock", "pack", "pull", "remove", "serve", "show", "verify"]
 
 
 def test_version() -> None:

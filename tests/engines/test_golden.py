@@ -48,6 +48,15 @@ def test_vectors_of_other_texts_are_different() -> None:
     assert golden.lowest_cosine(_VECTORS, recorded) == -1
 
 
+def test_images_count_if_there_were_any() -> None:
+    """Their vectors are behind those of the texts; who recorded none then is compared as far as it goes."""
+    with_image = np.concatenate([_VECTORS, _VECTORS[:1]])
+    assert golden.lowest_cosine(with_image, golden.record(with_image)) == pytest.approx(1)
+    assert golden.lowest_cosine(with_image * [[1], [1], [-1]], golden.record(with_image)) == pytest.approx(-1)
+    assert golden.lowest_cosine(with_image, golden.record(_VECTORS)) == pytest.approx(1)
+    assert golden.lowest_cosine(_VECTORS, golden.record(with_image)) == -1
+
+
 @pytest.mark.parametrize(
     ("now", "difference"),
     [

@@ -19,6 +19,16 @@ _PARTS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_]|[.-](?=[A-Za-z0-9])){0,20}", f
 _REVISIONS = st.text(_LETTERS, min_size=1, max_size=12)
 
 
+@given(_PARTS, _REVISIONS)
+def test_a_bare_name_of_another_organisation(name: str, revision: str) -> None:
+    """It comes first, and is in the command; then what the name means to `localhf add`, which knows of no kinds."""
+    reference = Reference.parse_repository(f"{name}@{revision}", organisation="cross-encoder")
+    assert reference.repositories == (f"cross-encoder/{name}", f"sentence-transformers/{name}", name)
+    assert reference.command_argument == f"cross-encoder/{name}@{revision}"
+    whole = Reference.parse_repository(f"org/{name}", organisation="cross-encoder")
+    assert (whole.repositories, whole.command_argument) == ((f"org/{name}",), f"org/{name}")
+
+
 @given(_PARTS, _PARTS, _REVISIONS)
 def test_a_repository_with_a_revision_makes_the_round_trip(organisation: str, name: str, revision: str) -> None:
     """`org/name@revision` is read into its parts, and written for `localhf pull` as it was."""

@@ -315,6 +315,12 @@ def without(part: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
 
 
+def overflowing(word: str, layer: str = "bert.embeddings.word_embeddings.weight") -> Callable[..., dict[str, Tensor]]:
+    """A change for `edit_weights`: all weights are finite, and what the model makes of a text with this word is not."""
+    row = torch.tensor(tokenizer().convert_tokens_to_ids(word))
+    return lambda tensors: {**tensors, layer: tensors[layer].index_fill(0, row, 3e38)}
+
+
 def flip_byte(path: Path, offset: int = -1) -> None:
     """Inverts one byte of a file, and leaves its size."""
     content = bytearray(path.read_bytes())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from langchain_localhf import provisioning
-from support import checkpoints
+from support import checkpoints, dual_encoders
 
 if TYPE_CHECKING:
     from langchain_localhf.store.model_store import LocalModel
@@ -42,3 +42,10 @@ def cross_encoder(labels: int = 1, precision: str = "f32") -> LocalModel:
     """A tiny cross-encoder, compiled, in a store of its own; do not change it."""
     folder = checkpoints.cross_encoder(Path(mkdtemp()) / "source", labels=labels)
     return _compiled(folder, "org/tiny-cross-encoder", precision)
+
+
+@cache
+def dual_encoder(family: str = "clip", precision: str = "f32") -> LocalModel:
+    """A tiny dual encoder of `support.dual_encoders`, compiled, in a store of its own; do not change it."""
+    folder = getattr(dual_encoders, family)(Path(mkdtemp()) / "source")
+    return _compiled(folder, f"org/{family}", precision)

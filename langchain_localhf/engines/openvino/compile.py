@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import openvino as ov
 
 from langchain_localhf.engines.openvino import prebuilt, runtime
-from langchain_localhf.engines.openvino.graph import TOKENIZER_NAME, Graph, GraphSettings, has_bf16, hints
+from langchain_localhf.engines.openvino.graph import TOKENIZER_NAME, Graph
+from langchain_localhf.engines.openvino.program import has_bf16, hints
+from langchain_localhf.engines.openvino.settings import IMAGES_NAME, PIXELS_NAME, GraphSettings
 from langchain_localhf.engines.openvino.telemetry import telemetry_off
 from langchain_localhf.errors import UnsupportedModelError
 
@@ -23,13 +25,19 @@ _ANY_SHAPE = [-1, -1]
 
 
 def write_graph(traceable: Traceable, folder: Path) -> None:
-    """Traces a model into `folder`: `model.xml` with its weights, the tokenizer and the settings, in f32.
+    """Traces a model into `folder`: a graph with its weights for each part, the tokenizer and the settings, in f32.
 
     Raises:
         UnsupportedModelError: The model does something that has no counterpart in OpenVINO.
     """
     for route, module in traceable.modules.items():
-        ov.save_model(_traced(module, traceable), folder / f"{route}.xml", compress_to_fp16=False)
+        model = _traced(module, traceable.examples)
+        _name_inputs(model, traceable.inputs, ov.Type.i64, _ANY_SHAPE)
+        ov.save_model(model, folder / f"{route}.xml", compress_to_fp16=False)
+    if images := traceable.images:
+        model = _traced(images.module, (images.example,))
+        _name_inputs(model, (PIXELS_NAME,), ov.Type.f32, [-1, *images.example.shape[1:]])
+        ov.save_model(model, folder / f"{IMAGES_NAME}.xml", compress_to_fp16=False)
     (folder / TOKENIZER_NAME).write_text(traceable.tokenizer_json, encoding="utf-8")
     GraphSettings(
         inputs=traceable.inputs,
@@ -37,15 +45,17 @@ def write_graph(traceable: Traceable, folder: Path) -> None:
         padding_side=traceable.padding_side,
         pad_token_id=traceable.pad_token_id,
         pad_token_type_id=traceable.pad_token_type_id,
+        padded_to=traceable.padded_to,
         routes=tuple(route for route in traceable.modules if route != "model"),
+        images=images.preparation if images else None,
     ).changed(folder)
 
 
 def finish(folder: Path, precision: str) -> None:
-    """Says what the graph in `folder` is to be calculated in, and builds its program for machines like this one."""
+    """Says what the graphs in `folder` are to be calculated in, and builds their programs for machines like this."""
     settings = GraphSettings.read(folder).changed(folder, precision=precision)
-    for route in settings.all_routes:
-        prebuilt.write(folder / f"{route}.xml", hints("CPU", precision))
+    for name in settings.all_graphs:
+        prebuilt.write(folder / f"{name}.xml", hints("CPU", precision))
     settings.changed(folder, built_for=prebuilt.machine())
 
 
@@ -74,23 +84,21 @@ def quantize(folder: Path, texts: Sequence[str]) -> None:
         new.with_suffix(".bin").replace(path.with_suffix(".bin"))
 
 
-def _traced(module: Any, traceable: Traceable) -> ov.Model:  # noqa: ANN401 - torch is another engine's
+def _traced(module: Any, example: tuple[Any, ...]) -> ov.Model:  # noqa: ANN401 - torch is another engine's
     try:
         with warnings.catch_warnings(), telemetry_off():
             warnings.simplefilter("ignore")  # a branch that a trace fixed shows in the comparison with torch
-            model = ov.convert_model(module, example_input=traceable.examples)
+            return ov.convert_model(module, example_input=example)
     except Exception as error:  # whatever the model's own code raises while it is traced
         msg = f"the model cannot be traced into a graph: {_first_line(error)}"
         raise UnsupportedModelError(msg, hint='use it with backend="torch"') from error
-    _name_inputs(model, traceable.inputs)
-    return model
 
 
-def _name_inputs(model: ov.Model, names: Sequence[str]) -> None:
+def _name_inputs(model: ov.Model, names: Sequence[str], kind: ov.Type, shape: Sequence[int]) -> None:
     for port, name in zip(model.inputs, names, strict=True):
         port.get_tensor().set_names({name})
-        port.get_node().set_partial_shape(ov.PartialShape(_ANY_SHAPE))
-        port.get_node().set_element_type(ov.Type.i64)
+        port.get_node().set_partial_shape(ov.PartialShape(list(shape)))
+        port.get_node().set_element_type(kind)
     model.validate_nodes_and_infer_types()
 
 

@@ -1,4 +1,4 @@
-"""Texts to vectors with a compiled graph: without torch, and without transformers."""
+"""Texts and images to vectors with compiled graphs: without torch, and without transformers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from langchain_localhf.checkpoint.prompts import prompt_for
 from langchain_localhf.engines.base import PROBE_TEXTS
-from langchain_localhf.engines.openvino.graph import Graph
+from langchain_localhf.engines.openvino.compiled_model import CompiledModel
+from langchain_localhf.engines.openvino.image_graph import ImageGraph
+from langchain_localhf.engines.openvino.settings import IMAGES_NAME
 from langchain_localhf.errors import InputError, UnsupportedModelError
-from langchain_localhf.store.compilation import COMPILED_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import InputKind
-    from langchain_localhf.engines.traceable import Traceable
 
 _TINY = np.finfo(np.float32).tiny
 _BINARY = {"binary": np.int8, "ubinary": np.uint8}
@@ -29,19 +29,10 @@ _SHAPING = {"prompt", "prompt_name", "normalize_embeddings", "truncate_dim", "pr
 _NEUTRAL = {"batch_size", "show_progress_bar", "convert_to_numpy", "convert_to_tensor", "device", "pool", "chunk_size"}
 
 
-class OpenVINOEncoder:
-    """An embedding model as one OpenVINO graph; see `langchain_localhf.engines.base.Encoder`.
+class OpenVINOEncoder(CompiledModel):
+    """An embedding model as OpenVINO graphs, for texts and for images; see `langchain_localhf.engines.base.Encoder`.
 
-    Args:
-        checkpoint: What the model's files say.
-        model_kwargs: What the user said about loading, already known to be possible with a graph.
-        folder: The folder with the graph, if it is not in its place yet.
-        precision: Another precision than the graph was compiled for.
-
-    Raises:
-        CheckpointError: The graph is damaged.
-        DeviceUnavailableError: There is no such device on this machine.
-        InputError: OpenVINO does not know a setting.
+    Arguments and errors are those of `CompiledModel`.
     """
 
     def __init__(
@@ -52,17 +43,13 @@ class OpenVINOEncoder:
         folder: Path | None = None,
         precision: str | None = None,
     ) -> None:
-        self._checkpoint = checkpoint
-        self._model_kwargs = model_kwargs
-        self._graph = Graph(
-            folder or checkpoint.folder / COMPILED_FOLDER,
-            model_kwargs=model_kwargs,
-            precision=precision,
-        )
-        self.max_seq_length = self._graph.settings.max_tokens
-        self.versions = self._graph.versions
-        self.unused_weights: tuple[str, ...] = ()
-        self.probe_vectors = self.encode(PROBE_TEXTS, kind="document", encode_kwargs={}).astype(np.float32, copy=False)
+        super().__init__(checkpoint, model_kwargs=model_kwargs, folder=folder, precision=precision)
+        self.image_preparation = self._graph.settings.images
+        self._images: ImageGraph | None = None
+        if self.image_preparation is not None:
+            path = self._folder / f"{IMAGES_NAME}.xml"
+            self._images = ImageGraph(path, self.image_preparation, self._graph.target)
+        self.probe_vectors = self._probe()
         self.dimension = int(self.probe_vectors.shape[1])
 
     def encode(
@@ -87,22 +74,43 @@ class OpenVINOEncoder:
             max_rows=encode_kwargs.get("batch_size"),
             show_progress=bool(encode_kwargs.get("show_progress_bar", show_progress)),
         )
+        return self._shaped(vectors, encode_kwargs)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has; see `langchain_localhf.engines.base.Encoder.count_tokens`."""
+        return self._graph.count_tokens(texts)
+
+    def encode_images(self, pixels: NDArray[np.uint8], *, encode_kwargs: Mapping[str, Any]) -> NDArray[np.number[Any]]:
+        """Embeds images; see `langchain_localhf.engines.base.Encoder.encode_images`.
+
+        Raises:
+            InputError: A setting is unknown, or cannot be used with a compiled graph, or the images are not prepared.
+            EngineNotInstalledError: Pillow is not installed.
+            UnsupportedModelError: The model reads texts only.
+        """
+        _check(encode_kwargs)
+        if self._images is None:
+            msg = f"{self._checkpoint.folder} reads texts, and no images"
+            raise UnsupportedModelError(msg, hint="use a model for both, such as clip-ViT-B-32")
+        vectors = self._images.run(pixels, max_rows=encode_kwargs.get("batch_size"))
+        return self._shaped(vectors, encode_kwargs)
+
+    def close(self) -> None:
+        """Does nothing: there are no processes to stop."""
+
+    def _probe(self) -> NDArray[np.float32]:
+        vectors = [self.encode(PROBE_TEXTS, kind="document", encode_kwargs={})]
+        if self._images is not None:
+            vectors.append(self._shaped(self._images.probe(), {}))
+        return np.concatenate(vectors).astype(np.float32, copy=False)
+
+    def _shaped(self, vectors: NDArray[np.float32], encode_kwargs: Mapping[str, Any]) -> NDArray[np.number[Any]]:
+        """Vectors as the settings want them: cut off, scaled to length 1, in whole numbers."""
         dimension = encode_kwargs.get("truncate_dim") or self._model_kwargs.get("truncate_dim")
         vectors = vectors[:, :dimension]
         if encode_kwargs.get("normalize_embeddings"):
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
         return _in_precision(vectors, encode_kwargs.get("precision") or "float32")
-
-    def traceable(self, *, eager_attention: bool = False) -> Traceable:  # noqa: ARG002 - refused in any case
-        """Refuses: what is compiled already cannot be traced again.
-
-        Raises:
-            UnsupportedModelError: Always.
-        """
-        raise UnsupportedModelError("a compiled graph cannot be compiled again", hint="compile the model itself")
-
-    def close(self) -> None:
-        """Does nothing: there are no processes to stop."""
 
 
 def _check(encode_kwargs: Mapping[str, Any]) -> None:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedTokenizerBase
 
@@ -20,11 +18,13 @@ from langchain_localhf.checkpoint.prompts import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
 from langchain_localhf.engines.batching import batches
 from langchain_localhf.engines.torch.accounting import foreign_parts
+from langchain_localhf.engines.torch.embedding_model import load_embedding_model, padded_to
 from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
+from langchain_localhf.engines.torch.token_counts import TokenCounter
 from langchain_localhf.engines.torch.tracing import traceable
-from langchain_localhf.errors import CheckpointError, UnsupportedModelError
+from langchain_localhf.errors import UnsupportedModelError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from langchain_localhf.checkpoint.checkpoint import Checkpoint
     from langchain_localhf.engines.base import InputKind
+    from langchain_localhf.engines.torch.images import ImageReader
     from langchain_localhf.engines.traceable import Traceable
     from langchain_localhf.store.manifest import Manifest
 
@@ -81,13 +82,17 @@ class TorchEncoder:
         refuse_pickle(model_kwargs.get("model_kwargs") or {})
         code = code_for(checkpoint, trusted=bool(model_kwargs.get("trust_remote_code")), name=name, manifest=manifest)
         with hub_offline(), recorded_loading() as report, trusted_code(code, name=name):
-            self._model = _load(checkpoint, pooling, model_kwargs | {"trust_remote_code": code is not None})
+            trusted = {"trust_remote_code": code is not None}
+            self._model = load_embedding_model(checkpoint, pooling, model_kwargs | trusted)
         if name in _PROMPT_NOT_POOLED:
             self._model.set_pooling_include_prompt(include_prompt=False)
         # A multimodal model takes a text that looks like an address for an image, and fetches it.
         self._mark_as_text = "image" in self._model.modalities
+        self._images = _image_reader(checkpoint, model_kwargs)
+        self.image_preparation = self._images.preparation if self._images else None
         limit = self._model.max_seq_length
         self.max_seq_length = None if limit is None or math.isinf(limit) else int(limit)
+        self._counter = TokenCounter(self._model.tokenizer, lock=self._lock)
         proof = prove(self._model, report, checkpoint, self._probe)
         self.unused_weights = proof.unused_weights
         self.probe_vectors = proof.probe_vectors[: len(PROBE_TEXTS)]
@@ -95,11 +100,16 @@ class TorchEncoder:
         self.versions = {library: version(library) for library in _LIBRARIES}
 
     def _probe(self) -> NDArray[np.float32]:
-        """Vectors of the probe texts as documents, and behind them as queries where a router sends those elsewhere."""
+        """Vectors of the probe texts as documents, and behind them of everything else that goes another way.
+
+        Queries do where a router sends them elsewhere, and images where the model reads them.
+        """
         kinds: tuple[InputKind, ...] = ("document",)
         if any(isinstance(module, Router) for module in self._model.children()):
             kinds = ("document", "query")
         vectors = [self.encode(PROBE_TEXTS, kind=kind, encode_kwargs={}) for kind in kinds]
+        if self._images is not None:
+            vectors.append(self.encode_images(self._images.probe(), encode_kwargs={}))
         return np.concatenate(vectors).astype(np.float32, copy=False)
 
     def encode(
@@ -123,6 +133,21 @@ class TorchEncoder:
             return self._encode(inputs, kind, settings)
         return self._encode_by_length(list(texts), kind, settings)
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has; see `langchain_localhf.engines.base.Encoder.count_tokens`."""
+        return self._counter.count(texts)
+
+    def encode_images(self, pixels: NDArray[np.uint8], *, encode_kwargs: Mapping[str, Any]) -> NDArray[np.number[Any]]:
+        """Embeds images; see `langchain_localhf.engines.base.Encoder.encode_images`.
+
+        Raises:
+            UnsupportedModelError: The model reads texts only.
+        """
+        if self._images is None:
+            raise UnsupportedModelError("the model reads texts only", hint="use a CLIP or SigLIP model for images")
+        batches_of_images = self._images.batches(pixels, encode_kwargs)
+        return np.concatenate([self._encode(images, "document", settings) for images, settings in batches_of_images])
+
     def traceable(self, *, eager_attention: bool = False) -> Traceable:
         """The whole model, ready to be compiled; see `langchain_localhf.engines.base.Encoder.traceable`.
 
@@ -130,7 +155,13 @@ class TorchEncoder:
             UnsupportedModelError: It reads texts in a way that a graph cannot.
         """
         with self._lock:
-            return traceable(self._model, max_tokens=self.max_seq_length, eager_attention=eager_attention)
+            return traceable(
+                self._model,
+                max_tokens=self.max_seq_length,
+                eager_attention=eager_attention,
+                image_preparation=self.image_preparation,
+                padded_to=padded_to(self._model),
+            )
 
     def _encode(self, inputs: list[Any], kind: InputKind, settings: Mapping[str, Any]) -> NDArray[np.number[Any]]:
         # One call at a time: tokenizers keep their settings in themselves, and one forward pass already uses all cores.
@@ -185,36 +216,13 @@ class TorchEncoder:
             self.close()
 
 
-def _load(checkpoint: Checkpoint, pooling: str | None, model_kwargs: dict[str, Any]) -> SentenceTransformer:
-    settings = {**model_kwargs, "local_files_only": True}
-    for located in ("revision", "cache_folder"):  # they named the folder, and have done their work
-        settings.pop(located, None)
-    try:
-        if pooling is None:
-            return SentenceTransformer(str(checkpoint.folder), **settings)
-        return _with_pooling(checkpoint, pooling, settings)
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
-        msg = f"{checkpoint.folder} cannot be loaded: {error}"
-        raise CheckpointError(
-            msg, hint="check model_kwargs, if there are any; else pull or copy the model again"
-        ) from error
+def _image_reader(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any]) -> ImageReader | None:
+    if checkpoint.image_folder is None:
+        return None
+    from langchain_localhf.engines.torch.images import ImageReader  # noqa: PLC0415 - Pillow is needed for images only
 
-
-def _with_pooling(checkpoint: Checkpoint, pooling: str, settings: dict[str, Any]) -> SentenceTransformer:
-    shared = {"local_files_only": True, "trust_remote_code": settings["trust_remote_code"]}
-    tokenizer_settings = settings.pop("processor_kwargs", None) or settings.pop("tokenizer_kwargs", None) or {}
-    transformer = Transformer(
-        str(checkpoint.folder),
-        model_kwargs={**shared, **(settings.pop("model_kwargs", None) or {})},
-        processor_kwargs={**shared, **tokenizer_settings},
-        config_kwargs={**shared, **(settings.pop("config_kwargs", None) or {})},
-        backend=settings.pop("backend", "torch"),
-    )
-    settings["prompts"] = {**checkpoint.prompts, **(settings.get("prompts") or {})}
-    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
-    return SentenceTransformer(modules=modules, **settings)
+    stated = model_kwargs.get("processor_kwargs") or model_kwargs.get("tokenizer_kwargs") or {}
+    return ImageReader(checkpoint.image_folder, processor_kwargs=stated)
 
 
 def _as_matrix(vectors: object) -> NDArray[np.number[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,13 @@ from langchain_localhf.engines.batching import batches
 from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
+from langchain_localhf.engines.torch.token_counts import TokenCounter
 from langchain_localhf.engines.torch.tracing import traceable_scorer
 from langchain_localhf.errors import CheckpointError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,8 +74,10 @@ class TorchScorer:
         self.labels = int(self._model.num_labels)
         limit = self._model.max_seq_length
         self.max_seq_length = None if limit is None or limit > LARGE_INTEGER else int(limit)
+        self._counter = TokenCounter(self._model.tokenizer, lock=self._lock)
         # Before the activation function: a sigmoid can hide that a score depends on random weights.
-        proof = prove(self._model, report, checkpoint, lambda: self._predict(PROBE_PAIRS, activation_fn=_unchanged))
+        with _padding_required(checkpoint):
+            proof = prove(self._model, report, checkpoint, lambda: self._predict(PROBE_PAIRS, activation_fn=_unchanged))
         self.unused_weights = proof.unused_weights
         self.probe_scores = self.score(PROBE_PAIRS)
         self.versions = {library: version(library) for library in _LIBRARIES}
@@ -88,6 +92,11 @@ class TorchScorer:
         for batch in batches(self._token_counts(pairs)):
             scores[batch] = self._predict([pairs[index] for index in batch], batch_size=len(batch))
         return scores
+
+    def count_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """How many tokens each pair has; see `langchain_localhf.engines.base.Scorer.count_tokens`."""
+        prompt = self._model.prompts.get(self._model.default_prompt_name or "") or ""
+        return self._counter.count([(prompt + first, second) for first, second in pairs])
 
     def traceable(self, *, eager_attention: bool = False) -> Traceable:
         """The whole model, ready to be compiled for another engine.
@@ -126,6 +135,22 @@ class TorchScorer:
         with self._lock:
             encoded = tokenizer(firsts, seconds, truncation=True, max_length=limit)
         return [len(tokens) for tokens in encoded["input_ids"]]
+
+
+@contextlib.contextmanager
+def _padding_required(checkpoint: Checkpoint) -> Iterator[None]:
+    """Says what is missing in a language model that became a classifier, and was saved without a padding token."""
+    try:
+        yield
+    except ValueError as error:
+        if "padding token" not in str(error):
+            raise
+        msg = f"{checkpoint.folder} names no padding token, so pairs of different lengths cannot run together"
+        hint = (
+            "name it, as the model's card does, in model_kwargs: "
+            '{"config_kwargs": {"pad_token_id": ...}, "processor_kwargs": {"pad_token": ...}}'
+        )
+        raise CheckpointError(msg, hint=hint) from error
 
 
 def _unchanged(logits: torch.Tensor) -> torch.Tensor:

@@ -28,11 +28,8 @@ from langchain_localhf.engines.torch.accounting import (
     unreached,
 )
 from langchain_localhf.engines.torch.construction import check_computed
-from langchain_localhf.errors import (
-    CheckpointError,
-    IncompleteModelError,
-    UninitializedWeightsError,
-)
+from langchain_localhf.engines.torch.vocabulary import check_vocabulary
+from langchain_localhf.errors import CheckpointError, UninitializedWeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -49,8 +46,6 @@ _COMPUTED = (
     "position_ids", "inv_freq", "embed_positions.weights",
     "attn.bias", "attn.masked_bias", "attn.causal_mask", "attention.bias", "attention.masked_bias",
 )  # fmt: skip
-_VOCABULARY_SAMPLE = 64
-_MIN_TOKENIZER_SHARE = 0.5
 _LISTED = 6
 
 _loading = threading.Lock()
@@ -134,7 +129,7 @@ def prove(
         model: The model, on its device.
         report: What `recorded_loading` collected.
         checkpoint: The files it was loaded from.
-        probe: Embeds a few texts with the model, in every way that it can embed a text; or scores a few pairs.
+        probe: Embeds a few inputs with the model, in every way that it can embed one; or scores a few pairs.
 
     Raises:
         UninitializedWeightsError: Weights are missing, of another shape, or left over.
@@ -144,7 +139,7 @@ def prove(
     fresh = _require_own_weights(model, report, checkpoint)
     for part in model.modules():
         if isinstance(part, Transformer):
-            _check_tokenizer(cast("PreTrainedTokenizerBase", part.tokenizer), part.model, checkpoint)
+            check_vocabulary(cast("PreTrainedTokenizerBase", part.tokenizer), part.model, checkpoint)
     vectors = probe()
     if not np.isfinite(vectors).all():
         msg = f"{checkpoint.folder} gives vectors that are not finite numbers"
@@ -173,7 +168,7 @@ def prove_language_model(
     fresh = _require_own_weights(model, report, checkpoint)
     if missing := [name for name in fresh if not _is_computed(model, name)]:
         raise _refusal(checkpoint, missing=missing, mismatched=(), unexpected=())
-    _check_tokenizer(tokenizer, model, checkpoint)
+    check_vocabulary(tokenizer, model, checkpoint)
 
 
 def _is_computed(model: PreTrainedModel, name: str) -> bool:
@@ -248,25 +243,6 @@ def _is_finite(tensor: Tensor) -> bool:
     # A sum is an order of magnitude faster than looking at each value, and NaN or infinity cannot hide in it; only
     # where the sum itself is not finite is it worth looking closer.
     return bool(torch.isfinite(tensor.detach().sum(dtype=torch.float32)) or torch.isfinite(tensor.float()).all())
-
-
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: nn.Module, checkpoint: Checkpoint) -> None:
-    try:
-        rows = int(cast("Tensor", model.get_input_embeddings().weight).shape[0])  # type: ignore[operator]
-    except (NotImplementedError, AttributeError):  # some model classes, such as vision towers, have none
-        return
-    words = len(tokenizer)
-    # Gemma 3 shares its tokenizer with models that also see images, whose marker lies behind the table.
-    markers = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    if not set(range(rows, words)) <= markers:
-        msg = f"the tokenizer in {checkpoint.folder} knows {words} tokens, but the model has weights for {rows}"
-        raise CheckpointError(msg, hint="the tokenizer belongs to another model; pull or copy the model again")
-    # In the model's own words, whatever its language: a tokenizer that works knows what it writes itself.
-    own_words = tokenizer.decode(list(range(0, words, max(1, words // _VOCABULARY_SAMPLE))))
-    blind = set(tokenizer(own_words, truncation=True)["input_ids"]) <= set(tokenizer.all_special_ids)
-    if words < rows * _MIN_TOKENIZER_SHARE or blind:
-        msg = f"the tokenizer in {checkpoint.folder} knows {words} tokens of {rows}; its files are incomplete"
-        raise IncompleteModelError(msg, missing=("tokenizer.json",), hint="pull or copy the model again")
 
 
 def _depends_on(

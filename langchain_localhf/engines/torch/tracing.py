@@ -1,7 +1,9 @@
-"""A whole model of sentence-transformers as one module that can be traced: transformer, and whatever comes behind."""
+"""A whole model of sentence-transformers as modules that can be traced: transformer, and whatever comes behind."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,13 +13,15 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from langchain_localhf.engines.traceable import Traceable
+from langchain_localhf.engines.traceable import Traceable, TraceableImages
 from langchain_localhf.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    from langchain_localhf.checkpoint.images import ImagePreparation
 
 # Two texts of different lengths: where nothing is padded, a trace would leave the mask out.
 _EXAMPLES = ["hello world", "a longer text, of so many words that the other one has to be padded"]
@@ -37,6 +41,17 @@ class _Whole(torch.nn.Module):
         return result
 
 
+class _Images(torch.nn.Module):
+    def __init__(self, model: SentenceTransformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: dict[str, Any] = {"pixel_values": pixels, "modality": "image"}
+        result: torch.Tensor = self.model.forward(features)["sentence_embedding"]
+        return result
+
+
 class _Scores(torch.nn.Module):
     def __init__(self, model: CrossEncoder, inputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -50,11 +65,25 @@ class _Scores(torch.nn.Module):
         return scores
 
 
-def traceable(model: SentenceTransformer, *, max_tokens: int | None, eager_attention: bool = False) -> Traceable:
+def traceable(
+    model: SentenceTransformer,
+    *,
+    max_tokens: int | None,
+    eager_attention: bool = False,
+    image_preparation: ImagePreparation | None = None,
+    padded_to: int | None = None,
+) -> Traceable:
     """The model, ready to be traced.
 
+    Args:
+        model: The model.
+        max_tokens: How many tokens of a text it reads; None if there is no limit.
+        eager_attention: Whether attention is to be written out in plain products.
+        image_preparation: How images are prepared for it; None for a model that reads texts only.
+        padded_to: How many tokens every text is filled up to; None for as many as the longest of its batch has.
+
     Raises:
-        UnsupportedModelError: It reads texts in a way that a graph cannot; the message says which.
+        UnsupportedModelError: It reads texts or images in a way that a graph cannot; the message says which.
     """
     if eager_attention:
         _write_out_attention(model)
@@ -68,7 +97,10 @@ def traceable(model: SentenceTransformer, *, max_tokens: int | None, eager_atten
     modules: dict[str, Any] = {"model": _Whole(model.eval(), inputs)}
     if any(isinstance(module, Router) for module in model.children()):
         modules = {"model": _Whole(model, inputs, task="document"), "query": _Whole(model, inputs, task="query")}
-    return _traceable(modules, tensors, tokenizer, max_tokens)
+    images = None
+    if image_preparation is not None:
+        images = TraceableImages(_Images(model), torch.rand(2, 3, *image_preparation.shape), image_preparation)
+    return replace(_traceable(modules, tensors, tokenizer, max_tokens), padded_to=padded_to, images=images)
 
 
 def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None, eager_attention: bool = False) -> Traceable:
@@ -83,6 +115,7 @@ def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None, eager_atten
     if any(isinstance(module, LogitScore) for module in model.modules()):
         msg = "the model reads its scores off a language model's answer, which a compiled graph cannot"
         raise UnsupportedModelError(msg, hint=_USE_TORCH)
+    _without_cache(model)
     tensors = _known_inputs(model.preprocess(_PAIRED_EXAMPLES))
     return _traceable({"model": _Scores(model.eval(), tuple(tensors))}, tensors, tokenizer, max_tokens)
 
@@ -106,10 +139,19 @@ def _without_cache(model: torch.nn.Module) -> None:
 
 
 def _fast_tokenizer(tokenizer: object) -> PreTrainedTokenizerBase:
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
-        msg = f"a model with {type(tokenizer).__name__} cannot be compiled: it needs a fast tokenizer (tokenizer.json)"
-        raise UnsupportedModelError(msg, hint=_USE_TORCH)
-    return tokenizer
+    """The tokenizer, which the `tokenizers` library can run as well."""
+    if isinstance(tokenizer, PreTrainedTokenizerBase) and (tokenizer.is_fast or _saved(tokenizer).is_file()):
+        return tokenizer
+    msg = f"a model with {type(tokenizer).__name__} cannot be compiled: it needs a fast tokenizer (tokenizer.json)"
+    raise UnsupportedModelError(msg, hint=_USE_TORCH)
+
+
+def _saved(tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Where a tokenizer that runs in Python, as SigLIP's, may have been saved in the faster form.
+
+    That it cuts texts into the same tokens shows when the graph is compared with torch.
+    """
+    return Path(tokenizer.name_or_path) / "tokenizer.json"
 
 
 def _known_inputs(features: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -139,7 +181,8 @@ def _traceable(
 
 
 def _tokenizer_json(tokenizer: PreTrainedTokenizerBase, max_tokens: int | None) -> str:
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    saved = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else _saved(tokenizer).read_text(encoding="utf-8")
+    copy = Tokenizer.from_str(saved)
     copy.no_padding()
     copy.no_truncation()
     if max_tokens is not None:

@@ -14,7 +14,7 @@ from support import checkpoints
 
 from langchain_localhf import engines
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
-from langchain_localhf.engines.openvino.graph import GraphSettings
+from langchain_localhf.engines.openvino.settings import GraphSettings
 from langchain_localhf.engines.torch.encoder import TorchEncoder
 from langchain_localhf.errors import LocalHFError
 

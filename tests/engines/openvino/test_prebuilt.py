@@ -10,8 +10,9 @@ import pytest
 from support import compiled
 
 from langchain_localhf import HuggingFaceEmbeddings
-from langchain_localhf.engines.openvino import graph as graphs
-from langchain_localhf.engines.openvino.graph import Graph, GraphSettings
+from langchain_localhf.engines.openvino import program
+from langchain_localhf.engines.openvino.graph import Graph
+from langchain_localhf.engines.openvino.settings import GraphSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,13 @@ def folder(tmp_path: Path) -> Path:
 def built_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The graphs whose program is made anew."""
     names: list[str] = []
-    real = graphs._compiled
+    real = program._compiled
 
     def spy(path: Path, *settings: object) -> object:
         names.append(path.name)
         return real(path, *settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(graphs, "_compiled", spy)
+    monkeypatch.setattr(program, "_compiled", spy)
     return names
 
 

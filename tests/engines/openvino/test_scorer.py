@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from langchain_localhf.engines.compiling import CompiledScorer
-    from langchain_localhf.store.compilation import Precision
+    from langchain_localhf.engines.compiling import Compiled
+    from langchain_localhf.store.compilation import Precision, ScoreParity
 
 PAIRS = [
     ("a red ship sails at dawn", "the harbour"),
@@ -38,7 +38,7 @@ PAIRS = [
 ]
 
 
-def _compile(source: Path, folder: Path, precision: Precision = "f32", **model_kwargs: Any) -> CompiledScorer:
+def _compile(source: Path, folder: Path, precision: Precision = "f32", **model_kwargs: Any) -> Compiled[ScoreParity]:
     checkpoint = Checkpoint.read(source)
     scorer = open_scorer(checkpoint, name="tiny", model_kwargs={"device": "cpu", **model_kwargs})
     folder.mkdir()
@@ -94,6 +94,8 @@ def test_the_models_own_settings(tmp_path: Path) -> None:
     scores = _graph(source, folder).score(PAIRS)
     assert np.abs(scores - _theirs(source)).max() < 1e-5
     assert scores.max() > 1
+    in_torch = open_scorer(Checkpoint.read(source), name="tiny", model_kwargs={"device": "cpu"})
+    assert _graph(source, folder).count_tokens(PAIRS) == in_torch.count_tokens(PAIRS)
     blue = {"prompts": {"blue": "blue "}, "default_prompt_name": "blue"}
     assert np.abs(_graph(source, folder, **blue).score(PAIRS) - _theirs(source, **blue)).max() < 1e-5
     with pytest.raises(InputError, match="no prompt called 'green'"):

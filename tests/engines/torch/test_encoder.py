@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.engines import installed, open_encoder
 from langchain_localhf.engines.base import PROBE_TEXTS
-from langchain_localhf.engines.torch import encoder as encoders
+from langchain_localhf.engines.torch import embedding_model
 from langchain_localhf.engines.torch.encoder import TorchEncoder
 from langchain_localhf.errors import (
     CheckpointError,
@@ -244,7 +244,7 @@ class TestRefused:
         def out_of_memory(*arguments: Any, **settings: Any) -> None:
             raise torch.OutOfMemoryError
 
-        monkeypatch.setattr(encoders, "SentenceTransformer", out_of_memory)
+        monkeypatch.setattr(embedding_model, "SentenceTransformer", out_of_memory)
         with pytest.raises(torch.OutOfMemoryError):
             _open(tiny)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from sentence_transformers.cross_encoder.modules import LogitScore
 from support import checkpoints, language_models
 from support.checkpoints import edit_json, edit_weights, renamed, without
 from support.network import network_events
+from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from langchain_localhf.checkpoint.checkpoint import Checkpoint
 from langchain_localhf.engines import open_scorer
@@ -226,6 +228,22 @@ class TestRefused:
             with pytest.raises(UnsupportedModelError, match="is a cross-encoder") as caught:
                 refuse()
             assert caught.value.hint
+
+    @pytest.mark.parametrize("known", [{}, {"pad_token": "<pad>"}], ids=["nowhere", "to the tokenizer only"])
+    def test_no_padding_token(self, tmp_path: Path, known: dict[str, str]) -> None:
+        """A language model that became a classifier may name none; the settings of the hint make it run."""
+        folder = tmp_path / "decoder"
+        words = copy.deepcopy(language_models.tokenizer())
+        words.add_special_tokens(known)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+        config = Qwen2Config(vocab_size=len(words), num_labels=1, num_key_value_heads=2, **sizes)
+        Qwen2ForSequenceClassification(config).save_pretrained(folder)
+        words.save_pretrained(folder)
+        with pytest.raises(CheckpointError, match="names no padding token") as caught:
+            _open(folder)
+        named = {"config_kwargs": {"pad_token_id": 3}, "processor_kwargs": {"pad_token": "<pad>"}}
+        assert all(name in str(caught.value.hint) for name in named)
+        assert np.abs(_open(folder, **named).score(PAIRS) - _theirs(folder, **named)).max() < 1e-5
 
     def test_pickle_that_lies_beside_the_weights(self, folder: Path) -> None:
         """The user cannot ask for it by accident either."""

@@ -5,27 +5,30 @@ Drop-in for `langchain_huggingface.HuggingFaceEmbeddings` and the classes of `la
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import Field
 
-from langchain_localhf.errors import CheckpointError, EngineError, InputError, LocalHFError
+from langchain_localhf.embeddings.texts import checked_texts
+from langchain_localhf.errors import CheckpointError, InputError
+from langchain_localhf.loaded import LoadedEncoder
 from langchain_localhf.loading import load_encoder
+from langchain_localhf.model_holder import ModelHolder
+from langchain_localhf.texts import check_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from langchain_localhf.engines.base import InputKind
-    from langchain_localhf.loaded import LoadedEncoder
 
 _BATCH_DEPENDENT_PRECISIONS = ("int8", "uint8")
 # Two names for one setting: whoever states one of them replaces both.
 _PROMPT_SETTINGS = {"prompt", "prompt_name"}
 
 
-class HuggingFaceEmbeddings(BaseModel, Embeddings):
+class HuggingFaceEmbeddings(ModelHolder[LoadedEncoder], Embeddings):
     """Embeds texts with a sentence-transformers model from this machine; never downloads.
 
     ```python
@@ -49,19 +52,11 @@ class HuggingFaceEmbeddings(BaseModel, Embeddings):
         pydantic.ValidationError: A field is misspelt, or its value has the wrong type.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
-
-    # What the loaded model was made with is frozen: a later change would not reach it.
     model_name: str = Field(default="sentence-transformers/all-mpnet-base-v2", alias="model", frozen=True)
     """A folder, `org/name`, `org/name@revision`, or a bare name from sentence-transformers."""
-    cache_folder: str | None = Field(default=None, frozen=True)
-    """A Hugging Face cache to look into before the others."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict, frozen=True)
     """What `SentenceTransformer(...)` takes, such as `device`, `truncate_dim` or `trust_remote_code`; for the OpenVINO
     engine, also `ov_config`."""
-    backend: str = Field(default="auto", frozen=True)
-    """The engine: `torch`, `openvino` for the graph that `localhf compile` made, or `auto` for the graph if there is
-    one, openvino is installed, and the settings ask for nothing that it cannot do."""
     encode_kwargs: dict[str, Any] = Field(default_factory=dict)
     """What `SentenceTransformer.encode` takes, such as `batch_size` or `normalize_embeddings`."""
     query_encode_kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -79,48 +74,26 @@ class HuggingFaceEmbeddings(BaseModel, Embeddings):
     show_progress: bool = False
     """Whether to show a progress bar for each call."""
 
-    _loaded: LoadedEncoder | None = PrivateAttr(default=None)
-
     def __init__(self, **fields: object) -> None:
-        # Not a pydantic validator: that would turn the package's own errors into a ValidationError.
+        # Stated for type checkers, which would make one for each class that knows `model` and not `model_name`.
         super().__init__(**fields)
+
+    def _load(self) -> LoadedEncoder:
+        self._check_settings()
+        return self._load_encoder(self.model_name, pooling=self.pooling)
+
+    def _check_settings(self) -> None:
         self._settings("document")
         self._settings("query")
-        self._load()
 
-    def _load(self) -> None:
-        self._loaded = load_encoder(
-            self.model_name,
+    def _load_encoder(self, name: str, *, pooling: str | None) -> LoadedEncoder:
+        return load_encoder(
+            name,
             cache_folder=self.cache_folder,
-            pooling=self.pooling,
+            pooling=pooling,
             backend=self.backend,
             model_kwargs=self.model_kwargs,
         )
-
-    @classmethod
-    def model_validate(cls, obj: object, **options: Any) -> Self:  # noqa: ANN401 - as in pydantic
-        """Makes an object from a dictionary of fields; with the constructor's errors, not wrapped by pydantic."""
-        try:
-            return super().model_validate(obj, **options)
-        except ValidationError as error:
-            causes = [detail.get("ctx", {}).get("error") for detail in error.errors()]
-            raise next((cause for cause in causes if isinstance(cause, LocalHFError)), error) from None
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy that shares the model; changed fields are validated, and load another model if they ask for one."""
-        if not update:
-            return super().model_copy(deep=deep)
-        fields = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**(copy.deepcopy(fields) if deep else fields), **update})
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Everything but the loaded model, which another process loads for itself."""
-        return {**super().__getstate__(), "__pydantic_private__": {"_loaded": None}}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Restores the settings and loads the model again."""
-        super().__setstate__(state)
-        self._load()
 
     @property
     def fingerprint(self) -> str:
@@ -156,7 +129,7 @@ class HuggingFaceEmbeddings(BaseModel, Embeddings):
             InputError: An item is no text; the error names its index.
             EngineError: This object was closed.
         """
-        return self._embed(_checked_texts(texts), "document")
+        return self._embed(checked_texts(texts), "document")
 
     def embed_query(self, text: str) -> list[float]:
         """Embeds a query, with the model's prompt for queries if it has one.
@@ -171,19 +144,12 @@ class HuggingFaceEmbeddings(BaseModel, Embeddings):
             InputError: This is no text.
             EngineError: This object was closed.
         """
-        _check_text(text, "the query", None)
+        check_text(text, "the query", None)
         return self._embed([text], "query")[0]
 
     def close(self) -> None:
         """Gives back the model's memory and stops its pool of processes, once no other object shares the model."""
-        self._loaded = None
-
-    @property
-    def _model(self) -> LoadedEncoder:
-        if self._loaded is None:
-            msg = f"these embeddings of {self.model_name} were closed"
-            raise EngineError(msg, hint="make a new object; close() gives the memory back for good")
-        return self._loaded
+        super().close()
 
     def _settings(self, kind: InputKind) -> dict[str, Any]:
         """What texts of this kind are encoded with."""
@@ -241,27 +207,3 @@ def _refuse_two_prompts(field: str, instruction: str | None, kwargs_field: str, 
     if instruction is not None and settings.keys() & _PROMPT_SETTINGS:
         msg = f"{field} and a prompt in {kwargs_field} contradict each other"
         raise InputError(msg, hint="give one of them")
-
-
-def _checked_texts(texts: object) -> list[str]:
-    if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
-        msg = f"embed_documents takes a list of texts, not {type(texts).__name__}"
-        raise InputError(msg, hint="put a single text into a list, or use embed_query")
-    checked = list(texts)  # read once: a generator has nothing left the second time
-    for index, text in enumerate(checked):
-        _check_text(text, f"texts[{index}]", index)
-    return checked
-
-
-def _check_text(text: object, label: str, index: int | None) -> None:
-    if not isinstance(text, str):
-        msg = f"{label} is {type(text).__name__}; expected str"
-        raise InputError(msg, index=index, hint="leave it out, or turn it into a text")
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = f"{label} holds a lone surrogate at position {error.start}, which is no character"
-        hint = 'repair the text where it was read: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")'
-        raise InputError(msg, index=index, hint=hint) from None
