@@ -72,6 +72,7 @@ class Load:
         self._statuses: Counter[int] = Counter()
         self._errors: Counter[str] = Counter()
         self._seconds: list[float] = []
+        self._refused_seconds: list[float] = []
         self._health_seconds: list[float] = []
         self._retry_after: Counter[str] = Counter()
 
@@ -88,6 +89,7 @@ class Load:
             "errors": self._errors,
             "retry_after": self._retry_after,
             "reply_seconds": sorted(self._seconds),
+            "refused_seconds": sorted(self._refused_seconds),
             "health_seconds": sorted(self._health_seconds),
         }
 
@@ -103,9 +105,8 @@ class Load:
                 self._errors[repr(error)] += 1
                 continue
             self._statuses[status] += 1
-            if status == _OK:
-                self._seconds.append(time.perf_counter() - started)
-            else:
+            (self._seconds if status == _OK else self._refused_seconds).append(time.perf_counter() - started)
+            if status != _OK:
                 self._retry_after[headers.get("retry-after", "")] += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
         connection.close()

@@ -57,6 +57,10 @@ class HuggingFaceCrossEncoder(ModelHolder[LoadedScorer], BaseCrossEncoder):
     batch_size: int | None = Field(default=None, gt=0)
     """How many pairs run together at most; None for as many as pay."""
 
+    def __init__(self, **fields: object) -> None:
+        # Stated for type checkers, which would make one for each class that knows `model` and not `model_name`.
+        super().__init__(**fields)
+
     def _load(self) -> LoadedScorer:
         loaded = load_scorer(
             self.model_name,

@@ -22,10 +22,11 @@ LocalHFError
 ```
 
 `chat_models` adds `TruncatedAnswerError`, which is LangChain's `OutputParserException`, too: an answer in a required
-form that reached its limit of tokens.
+form that reached its limit of tokens. `embeddings.server` adds `ServerError`: a server of this package cannot be
+reached, or refuses. The server has errors of its own for requests (`server.failures`).
 
 An error says what happened and why, and carries a `hint`: the one command or change that helps. It knows nothing of
-exit codes or HTTP; the command line owns that table.
+exit codes or HTTP; the command line and the server own one table each.
 """
 
 from __future__ import annotations

@@ -346,7 +346,7 @@ def test_close(tiny: Path) -> None:
     assert not hasattr(theirs(tiny), "close")
     here = ours(tiny)
     here.close()
-    with pytest.raises(EngineError, match="were closed"):
+    with pytest.raises(EngineError, match="was closed"):
         here.embed_query("a city")
 
 

@@ -298,7 +298,11 @@ def test_many_threads(embeddings: LocalHFServerEmbeddings) -> None:
     assert all(found[index] == found[index % 4] for index in range(64))
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, copy.deepcopy, LocalHFServerEmbeddings.model_copy, lambda one: pickle.loads(pickle.dumps(one))],
+    ids=["copy", "deepcopy", "model_copy", "pickle"],
+)
 def test_copies(server: str, again: Any) -> None:
     """A copy, also one that went through a pickle, embeds the same with the same settings."""
     embeddings = LocalHFServerEmbeddings(base_url=server, api_key=SecretStr("unneeded"), batch_size=3)
@@ -359,6 +363,13 @@ def test_gives_up(scripted: Scripted) -> None:
     assert len(scripted.requests) == 4
 
 
+def test_broken_connection(scripted: Scripted) -> None:
+    """A server that hangs up every time is an error like the others."""
+    scripted.script = [(0, {}, b"")] * 3
+    with pytest.raises(ServerError, match=f"the connection to {scripted.url} broke"):
+        LocalHFServerEmbeddings(base_url=scripted.url, max_retries=2).embed_query("a")
+
+
 def test_retry_after_as_a_date(scripted: Scripted) -> None:
     """A server, or what stands before it, may name a time instead of a number of seconds; nonsense is ignored."""
     later = formatdate(time.time() + 2, usegmt=True)
@@ -382,6 +393,10 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServerError, match=f"no server answers at {NOWHERE}") as caught:
         LocalHFServerEmbeddings(base_url=NOWHERE).embed_query("a")
     assert (caught.value.status, caught.value.hint) == (None, "start it: localhf serve --text MODEL --port 9")
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE)
+    with pytest.raises(ServerError, match=r"models\.example") as caught:
+        LocalHFServerEmbeddings(base_url="http://models.example:8080").embed_query("a")
+    assert str(caught.value.hint).endswith("--port 8080 --host 0.0.0.0, on models.example")
 
 
 def test_token(minilm: Path) -> None:

@@ -32,7 +32,8 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--clip-text", metavar="MODEL", help="Another model for those texts, made for the same space.")
 @click.option("--rerank", metavar="MODEL", help="The cross-encoder that ranks texts.")
 @click.option(
-    "--pooling", type=click.Choice(["cls", "mean", "lasttoken"]),
+    "--pooling",
+    type=click.Choice(["cls", "mean", "lasttoken"]),
     help="How --text makes one vector of its tokens; only for a model that does not say so itself.",
 )
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # Enough texts for the model to sort by length and waste little on padding; few enough that an interrupted run loses
 # seconds of work, and that every look-up stays far below SQLite's limit on the number of variables.
 BATCH_SIZE = 1000
+# Files of some megabytes each lie in memory together.
+_IMAGES_AT_ONCE = 100
 
 
 class Chroma(langchain_chroma.Chroma):
@@ -255,15 +258,36 @@ class Chroma(langchain_chroma.Chroma):
         return [Document(text, metadata=data or {}, id=record_id) for record_id, text, data in rows if text is not None]
 
     def add_images(
-        self, uris: list[str], metadatas: list[dict[str, Any]] | None = None, ids: list[str] | None = None
+        self,
+        uris: list[str],
+        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        ids: Sequence[str | None] | None = None,
     ) -> list[str]:
-        """As in `langchain_chroma`, for embeddings with `embed_image`.
+        """As in `langchain_chroma`, for embeddings with `embed_image`, and for any number of images.
+
+        All images are embedded before the first is stored, with its file in base64 as the document.
 
         Raises:
-            InputError: The embeddings have none; Chroma would embed the encoded file as if it were a text.
+            InputError: The embeddings have no `embed_image` (Chroma would embed the encoded file as if it were a text),
+                an image cannot be read, or there are not as many of each.
+            FingerprintMismatchError: The embeddings were changed since the collection was opened.
         """
-        self._image_embeddings()
-        return super().add_images(uris, metadatas, ids)
+        embed_image = self._image_embeddings().embed_image
+        self._guard()
+        named = [name or str(uuid.uuid4()) for name in (ids if ids is not None else [None] * len(uris))]
+        stated: Any = [data or None for data in (metadatas if metadatas is not None else [None] * len(uris))]
+        if not len(uris) == len(named) == len(stated):
+            msg = f"there are {len(uris)} images, {len(stated)} metadatas and {len(named)} ids"
+            raise InputError(msg, hint="give one of each for every image, or leave metadatas and ids out")
+        vectors = embed_image(uris)
+        size = min(_IMAGES_AT_ONCE, self._client.get_max_batch_size())
+        for start in range(0, len(uris), size):
+            part = slice(start, start + size)
+            documents = [self.encode_image(uri) for uri in uris[part]]
+            self._collection.upsert(
+                ids=named[part], embeddings=vectors[part], metadatas=stated[part], documents=documents
+            )
+        return named
 
     def similarity_search_by_image_with_relevance_score(self, uri: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """As it is meant in `langchain_chroma`, whose own asks with a list of vectors for one, and fails.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +37,13 @@ for name in ("torch", "transformers", "sentence_transformers", "nncf", "chromadb
     sys.modules[name] = None
 from langchain_localhf.cli import main
 main()
+"""
+# As root without any right, in a view of the file system in which nothing can be written, not even below /tmp.
+READ_ONLY = """
+mount --make-rprivate /
+cut -d " " -f 2 /proc/mounts | while read -r folder; do mount -o remount,bind,ro "$folder" 2>/dev/null; done
+touch "$WRITABLE" 2>/dev/null && exit 9
+exec setpriv --bounding-set=-all --inh-caps=-all "$@"
 """
 
 
@@ -91,6 +99,22 @@ def test_runs_without_torch(packed: Path) -> None:
         vector = ask(url).json()["vector"]
     expected = HuggingFaceEmbeddings(model_name=str(packed)).embed_documents(["the river"])[0]
     np.testing.assert_allclose(vector, np.array(expected) / np.linalg.norm(expected), atol=1e-6)
+
+
+def test_runs_where_nothing_can_be_written(packed: Path, tmp_path: Path) -> None:
+    """Not the model's folder, no home, no temporary folder: a compiled model needs none of them."""
+    program = ("unshare", "--mount", "bash", "-c", READ_ONLY, "read-only")
+    environment = {"WRITABLE": str(tmp_path / "written"), "HOME": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1"}
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare here")
+    tried = subprocess.run([*program, "true"], env=os.environ | environment, capture_output=True, check=False)  # noqa: S603
+    if tried.returncode == 1:
+        pytest.skip("this user cannot make a file system read-only, not even for itself")
+    assert tried.returncode == 0
+    with served("--text", packed, program=(*program, *LOCALHF), **environment) as (process, url, _):
+        assert ask(url).status_code == 200
+        rights = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+        assert "CapEff:\t0000000000000000" in rights
 
 
 def test_finds_the_models_of_a_folder(packed: Path, tmp_path: Path) -> None:

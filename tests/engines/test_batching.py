@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_localhf.engines.batching import batches
+from langchain_localhf.engines.batching import BATCH_TOKENS, MAX_ROWS, TOKEN_BUDGET, batches
 
 COUNTS = st.lists(st.integers(min_value=0, max_value=300), max_size=200)
 
@@ -25,3 +27,16 @@ def test_the_longest_come_first(counts: list[int]) -> None:
     """So that a model that does not fit into the memory fails at once, and the rest of a bar is faster, not slower."""
     order = [counts[index] for batch in batches(counts) for index in batch]
     assert order == sorted(counts, reverse=True)
+
+
+@given(COUNTS)
+def test_unlike_texts_are_not_padded_to_each_other(counts: list[int]) -> None:
+    """No batch costs less in two parts, and none costs less together with the next one."""
+    found = [[max(1, counts[index]) for index in batch] for batch in batches(counts)]
+    for batch in found:
+        for cut in range(1, len(batch)):
+            assert len(batch) * batch[0] <= cut * batch[0] + (len(batch) - cut) * batch[cut] + BATCH_TOKENS
+    for batch, following in pairwise(found):
+        together = (len(batch) + len(following)) * batch[0]
+        if together <= TOKEN_BUDGET and len(batch) + len(following) <= MAX_ROWS:
+            assert len(batch) * batch[0] + len(following) * following[0] + BATCH_TOKENS <= together

@@ -28,9 +28,7 @@ pytestmark = pytest.mark.loopback
 SETTINGS: dict[str, Any] = {
     "deadline": None,
     "derandomize": True,
-    "suppress_health_check": [
-        HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large
-    ],
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 }
 PATIENCE_SECONDS = 10
 

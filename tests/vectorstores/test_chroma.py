@@ -318,7 +318,7 @@ class TestWays:
         assert type(forked) is Chroma
         assert (forked._collection.name, forked.embeddings) == ("copy", store.embeddings)
 
-    def test_images(self, store: Chroma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_images(self, store: Chroma, tmp_path: Path) -> None:
         """Embeddings of texts would embed the bytes of the file as text; those of images get it."""
         image = tmp_path / "image.png"
         image.write_bytes(b"\x89PNG")
@@ -329,8 +329,8 @@ class TestWays:
             def embed_image(self, uris: list[str]) -> list[list[float]]:
                 return self.embed_documents(uris)
 
-        monkeypatch.setattr(store, "_embedding_function", Images(size=32))
-        assert len(store.add_images([str(image)])) == store._collection.count() == 1
+        pictures = Chroma("pictures", Images(size=32), client=store._client)
+        assert len(pictures.add_images([str(image)])) == pictures._collection.count() == 1
 
 
 class TestAsking:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import langchain_chroma
 import numpy as np
@@ -193,3 +193,30 @@ def test_chroma_alone(client: chromadb.ClientAPI, clip: CLIPEmbeddings, files: l
     assert len(collection.query(query_embeddings=[query], n_results=5)["ids"][0]) == 5
     vector = clip.embed_image([files[4]])
     assert collection.query(query_embeddings=vector, n_results=1)["ids"] == [["e"]]
+
+
+def test_more_pictures_than_chroma_takes_at_once(
+    client: chromadb.ClientAPI, clip: CLIPEmbeddings, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are stored in parts, each picture with what was given for it."""
+    store = Chroma("pictures", clip, client=client)
+    monkeypatch.setattr(store._client, "get_max_batch_size", lambda: 2)
+    ids = store.add_images(
+        files, metadatas=[{"path": path} for path in files[:4]] + [None], ids=["a", None, "c", "d", "e"]
+    )
+    stored = store.get(ids)
+    assert sorted(stored["ids"]) == sorted(ids)
+    assert dict(zip(stored["ids"], stored["documents"], strict=True))["e"] == base64_of(files[4])
+    metadatas = dict(zip(stored["ids"], stored["metadatas"], strict=True))
+    assert (metadatas["a"], metadatas["e"]) == ({"path": files[0]}, None)
+
+
+@pytest.mark.parametrize("given", [{"ids": ["a"]}, {"metadatas": [{"n": 1}]}])
+def test_not_as_many_of_each(
+    client: chromadb.ClientAPI, clip: CLIPEmbeddings, files: list[str], given: dict[str, list[Any]]
+) -> None:
+    """Nobody guesses which is whose; nothing is stored."""
+    store = Chroma("pictures", clip, client=client)
+    with pytest.raises(InputError, match="5 images"):
+        store.add_images(files, **given)
+    assert store.get()["ids"] == []

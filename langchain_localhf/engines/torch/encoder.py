@@ -95,7 +95,8 @@ class TorchEncoder:
         self._counter = TokenCounter(self._model.tokenizer, lock=self._lock)
         proof = prove(self._model, report, checkpoint, self._probe)
         self.unused_weights = proof.unused_weights
-        self.probe_vectors = proof.probe_vectors[: len(PROBE_TEXTS)]
+        images = self._images.probed if self._images else 0
+        self.probe_vectors = _of_documents(proof.probe_vectors, images=images)
         self.dimension = int(self.probe_vectors.shape[1])
         self.versions = {library: version(library) for library in _LIBRARIES}
 
@@ -214,6 +215,11 @@ class TorchEncoder:
     def __del__(self) -> None:
         if getattr(self, "_pool", None) is not None:
             self.close()
+
+
+def _of_documents(probed: NDArray[np.float32], *, images: int) -> NDArray[np.float32]:
+    """What was probed, without the queries that may lie between texts and images."""
+    return np.concatenate([probed[: len(PROBE_TEXTS)], probed[len(probed) - images :]])
 
 
 def _image_reader(checkpoint: Checkpoint, model_kwargs: Mapping[str, Any]) -> ImageReader | None:

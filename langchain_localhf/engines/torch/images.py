@@ -35,11 +35,17 @@ class ImageReader:
         folder: The folder with its processor.
         processor_kwargs: What the user loads the processor with.
 
+    Attributes:
+        preparation: How an image becomes what the model reads.
+        probed: How many images `probe` gives.
+
     Raises:
         IncompleteModelError: Nothing says how to prepare images.
         CheckpointError: A file is damaged.
         UnsupportedModelError: The model wants them in another way than any that is known here.
     """
+
+    probed = 2
 
     def __init__(self, folder: Path, *, processor_kwargs: Mapping[str, Any]) -> None:
         self.preparation = ImagePreparation.read(folder)
@@ -58,7 +64,7 @@ class ImageReader:
             raise UnsupportedModelError(msg, hint=hint)
 
     def probe(self) -> NDArray[np.uint8]:
-        """Two images to run the model with. Shape: `(2, height, width, 3)`."""
+        """Images to run the model with. Shape: `(probed, height, width, 3)`."""
         picture = _picture()
         turned = picture.transpose(Image.Transpose.ROTATE_90)
         return np.stack([prepared(picture, self.preparation), prepared(turned, self.preparation)])
