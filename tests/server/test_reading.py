@@ -230,10 +230,10 @@ def test_malformed(client: httpx.Client, path: str, body: bytes) -> None:
 def test_many_values(client: httpx.Client, inner: str) -> None:
     """A body that is small and becomes large in memory is refused in no time."""
     body = f'{{"inputs": [{",".join([inner] * (MIB // 6))}]}}'.encode()
-    began = time.monotonic()
+    began = time.process_time()  # the server runs in this process; others do not count
     reply = client.post("/embed", content=body, headers={"Content-Type": "application/json"})
     assert reply.status_code in {413, 422}
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert len(reply.content) < 1000
 
 
