@@ -6,20 +6,21 @@ Drop-in for `langchain_classic.retrievers.document_compressors.CrossEncoderReran
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from langchain_core.cross_encoders import BaseCrossEncoder  # noqa: TC002 - pydantic reads the annotation
+from langchain_core.documents import Document
 from langchain_core.documents.compressor import BaseDocumentCompressor
 from pydantic import ConfigDict, Field
 
-from langchain_localhf.errors import CheckpointError
+from langchain_localhf.errors import CheckpointError, InputError
 from langchain_localhf.texts import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langchain_core.callbacks import Callbacks
-    from langchain_core.documents import Document
 
 RELEVANCE_SCORE = "relevance_score"
 
@@ -64,11 +65,12 @@ class CrossEncoderReranker(BaseDocumentCompressor):
             Copies, the best first; those with equal scores in the order in which they came.
 
         Raises:
-            InputError: The query is no text, or a document's text cannot be read; the error names its index.
+            InputError: The query is no text, an item is no document, or its text cannot be read; the error names its
+                index.
             CheckpointError: The model gives no number for a document.
         """
         check_text(query, "the query", None)
-        documents = list(documents)
+        documents = _checked_documents(documents)
         if not documents:
             return []
         scored = zip(self._scores(documents, query), documents, strict=True)
@@ -86,6 +88,19 @@ class CrossEncoderReranker(BaseDocumentCompressor):
                 msg = f"the model gives no score (NaN) for documents[{index}]"
                 raise CheckpointError(msg, hint="if the model runs in half precision, load it in float32")
         return scores
+
+
+def _checked_documents(documents: object) -> list[Document]:
+    # A document is an iterable, too: of its fields.
+    if isinstance(documents, (str, Document, Mapping)) or not isinstance(documents, Iterable):
+        msg = f"compress_documents takes a list of documents, not {type(documents).__name__}"
+        raise InputError(msg, hint="put a single document into a list")
+    checked = list(documents)
+    for index, document in enumerate(checked):
+        if not isinstance(document, Document):
+            msg = f"documents[{index}] is {type(document).__name__}; expected Document"
+            raise InputError(msg, index=index, hint="make one of a text: Document(page_content=text)")
+    return checked
 
 
 def _with_score(document: Document, score: float) -> Document:

@@ -97,13 +97,15 @@ class TestVectors:
         np.testing.assert_allclose(embeddings.embed_image(images), expected, atol=1e-5)
 
     def test_every_form_of_an_image(self, embeddings: CLIPEmbeddings, folder: Path) -> None:
-        """A path, bytes, base64, a data: URI and a picture are one image."""
+        """A path, bytes, base64, also in lines, a data: URI and a picture are one image."""
         data = (folder / "1.png").read_bytes()
         text = base64.b64encode(data).decode()
         forms = ["1.png", str(folder / "1.png"), Path("1.png"), data, bytearray(data), memoryview(data), text]
         forms += [
             f"data:image/png;base64,{text}",
             f"DATA:;BASE64,{text}",
+            base64.encodebytes(data).decode(),
+            f"data:image/png;base64,\r\n{base64.encodebytes(data).decode()}",
             Image.open("1.png"),
             dual_encoders.picture(1),
         ]
@@ -202,6 +204,13 @@ class TestManyImages:
         assert data
         assert max(ahead) <= 16
         assert len(ahead) == 13
+
+    @pytest.mark.parametrize("size", [0, -3, "4"])
+    def test_no_batch_size(self, embeddings: CLIPEmbeddings, size: Any) -> None:
+        """It is refused before an image is read."""
+        embeddings.encode_kwargs["batch_size"] = size
+        with pytest.raises(InputError, match=f"batch_size is {size!r}"):
+            embeddings.embed_image(["missing.png"])
 
     def test_equal_images_run_once(self, embeddings: CLIPEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
         """An image that stands in a call twice, in whatever form, goes through the model once."""

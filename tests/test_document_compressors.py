@@ -214,6 +214,16 @@ class TestRefused:
         with pytest.raises(InputError, match=f"the query is {type(query).__name__}"):
             CrossEncoderReranker(model=Stated()).compress_documents(stated(1), query)
 
+    @pytest.mark.parametrize("item", ["a text", {"page_content": "a text"}, None])
+    def test_no_document(self, item: Any) -> None:
+        """An item that is none is named by its index; so is what is no list."""
+        with pytest.raises(InputError, match=rf"documents\[1\] is {type(item).__name__}; expected Document") as caught:
+            CrossEncoderReranker(model=Stated()).compress_documents([*stated(1), item], QUERY)
+        assert caught.value.index == 1
+        for alone in (stated(1)[0], "a text", None):
+            with pytest.raises(InputError, match="a list of documents, not"):
+                CrossEncoderReranker(model=Stated()).compress_documents(alone, QUERY)
+
     def test_half_a_character(self, model: HuggingFaceCrossEncoder) -> None:
         """The index is the document's."""
         documents = [DOCUMENTS[0], Document(page_content="\ud800")]

@@ -20,7 +20,7 @@ from langchain_localhf.engines.images import DEFAULT_MAX_PIXELS, prefetched, pre
 from langchain_localhf.errors import CheckpointError, InputError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -127,7 +127,7 @@ class CLIPEmbeddings(HuggingFaceEmbeddings):
         keys: list[bytes] = []
         total = len(images) if isinstance(images, Sized) else None
         with tqdm(total=total, desc="Embedding images", unit=" images", disable=not show_progress) as bar:
-            for batch in self._prepared(images, preparation, settings.get("batch_size") or _IMAGES_AT_ONCE):
+            for batch in self._prepared(images, preparation, _batch_size(settings)):
                 batch_keys = [hashlib.blake2b(pixels.data, digest_size=16).digest() for pixels in batch]
                 new = {key: one for key, one in zip(batch_keys, batch, strict=True) if key not in vectors}
                 if new:
@@ -157,8 +157,9 @@ class CLIPEmbeddings(HuggingFaceEmbeddings):
 
     @property
     def _images(self) -> LoadedEncoder:
-        texts = self._model  # says so if this object was closed
-        return self._image_model or texts
+        images = self._image_model  # looked at first: another thread may close this object between the two
+        texts = self._model  # says so if it did
+        return images or texts
 
     def _prepared(
         self, images: Iterable[Any], preparation: ImagePreparation, batch_size: int
@@ -169,6 +170,15 @@ class CLIPEmbeddings(HuggingFaceEmbeddings):
             return np.ascontiguousarray(prepared(decoded, preparation))
 
         return prefetched(enumerate(images), read, batch_size=batch_size)
+
+
+def _batch_size(settings: Mapping[str, Any]) -> int:
+    size = settings.get("batch_size")
+    if size is None:
+        return _IMAGES_AT_ONCE
+    if not isinstance(size, int) or size < 1:
+        raise InputError(f"batch_size is {size!r}; expected a whole number from 1 on", hint="leave it out")
+    return size
 
 
 def _refuse_not_finite(rows: NDArray[np.number[Any]], indices: list[int]) -> None:

@@ -7,6 +7,7 @@ import binascii
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -55,16 +56,33 @@ def picture(image: Any, index: int, *, max_pixels: int) -> Image:  # noqa: ANN40
         InputError: It cannot be read, or is no image.
     """
     _check_type(image, index)
-    label = f"images[{index}]"
     max_bytes = _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDE
-    content: bytes | Image
-    if isinstance(image, str):
-        content = _from_text(image, label, index, max_bytes)
-    elif isinstance(image, os.PathLike):
-        content = _from_file(image, label, index, max_bytes)
-    else:
-        content = image if isinstance(image, bytes | Image) else bytes(image)
-    return decode(content, label=label, index=index, max_pixels=max_pixels)
+    content = image if isinstance(image, Image) else _file(image, index, max_bytes)
+    return decode(content, label=f"images[{index}]", index=index, max_pixels=max_pixels)
+
+
+def checked_files(images: object) -> list[Any]:
+    """The images as a list, unread; each is a file, or says where one is.
+
+    Raises:
+        InputError: This is no list of images, or holds a picture that Pillow has opened, which may come from no file.
+    """
+    files = list(checked_images(images))
+    for index, image in enumerate(files):
+        _check_type(image, index)
+        if isinstance(image, Image):
+            msg = f"images[{index}] is a picture in memory; a collection keeps its file beside the vector"
+            raise InputError(msg, index=index, hint="pass its path, or save it into io.BytesIO() and pass the bytes")
+    return files
+
+
+def file_in_base64(image: Any, index: int) -> str:  # noqa: ANN401 - one of those that `checked_files` gives
+    """The file of an image as a collection keeps it.
+
+    Raises:
+        InputError: It cannot be read any more.
+    """
+    return base64.b64encode(_file(image, index, sys.maxsize)).decode()
 
 
 def is_picture_in_base64(text: str) -> bool:
@@ -78,10 +96,19 @@ def _check_type(image: object, index: int) -> None:
         raise InputError(msg, index=index, hint="leave it out; of an array, make an image with PIL.Image.fromarray")
 
 
+def _file(image: Any, index: int, max_bytes: int) -> bytes:  # noqa: ANN401 - as above
+    label = f"images[{index}]"
+    if isinstance(image, str):
+        return _from_text(image, label, index, max_bytes)
+    if isinstance(image, os.PathLike):
+        return _from_file(image, label, index, max_bytes)
+    return image if isinstance(image, bytes) else bytes(image)
+
+
 def _from_text(text: str, label: str, index: int, max_bytes: int) -> bytes:
     if uri := _DATA_URI.match(text):
         try:
-            return base64.b64decode(text[uri.end() :], validate=True)
+            return _decoded(text[uri.end() :])
         except (binascii.Error, ValueError) as error:
             msg = f"{label} is a data: URI whose base64 is damaged: {error}"
             raise InputError(msg, index=index, hint="encode the image anew: base64.b64encode(data)") from None
@@ -100,10 +127,15 @@ def _from_base64(text: str) -> bytes | None:
         return None
     try:
         if begins_like_image(base64.b64decode(beginning[: len(beginning) // 4 * 4], validate=True)):
-            return base64.b64decode(text, validate=True)
+            return _decoded(text)
     except (binascii.Error, ValueError):
         pass  # so it is a path, which need not exist
     return None
+
+
+def _decoded(text: str) -> bytes:
+    # Many programs break base64 into lines.
+    return base64.b64decode("".join(text.split()), validate=True)
 
 
 def _from_file(path: str | os.PathLike[str], label: str, index: int, max_bytes: int) -> bytes:

@@ -58,6 +58,19 @@ class Embedded:
     cut: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Scores of documents.
+
+    Attributes:
+        scores: One score a document, in their order.
+        cut: The places of the documents that have, with the query, more tokens than the model reads.
+    """
+
+    scores: list[float]
+    cut: tuple[int, ...] = ()
+
+
 class TextInference:
     """Texts to vectors, for many requests at once.
 
@@ -191,27 +204,36 @@ class PairInference:
         self._limits = limits
         self._batcher = _batcher(self._compute, metrics, limits)
 
-    async def score(self, query: str, documents: Sequence[str]) -> list[float]:
+    async def score(self, query: str, documents: Sequence[str]) -> Scored:
         """Scores documents, as `HuggingFaceCrossEncoder` does.
 
-        Returns:
-            One score a document, in their order.
-
         Raises:
-            TooLargeError: One of the texts is too long to be read; the error names its place.
+            TooLargeError: One of the texts is too long to be read, and the error names its place; or the query is too
+                long for so many documents.
             OverloadedError: Too much waits already.
         """
         limit, asked = self.loaded.scorer.max_seq_length, query.encode()
         _check_length(asked, self._limits, "the query")
+        if len(asked) * len(documents) > self._limits.body_bytes:  # it is read again with each of them
+            msg = f"the query has {len(asked)} bytes, and is read with each of {len(documents)} documents"
+            raise TooLargeError(msg, hint="shorten the query, or send fewer documents in a request")
         items = []
         for index, document in enumerate(documents):
             data = document.encode()
             _check_length(data, self._limits, f"document {index}")
             items.append(Item((query, document), _key(asked, data), _cost(len(asked) + len(data), limit)))
-        return await self._batcher.submit(items)
+        results = await self._batcher.submit(items)
+        return Scored(
+            scores=[score for score, _ in results],
+            cut=tuple(index for index, (_, is_cut) in enumerate(results) if is_cut),
+        )
 
-    def _compute(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        return [float(score) for score in _each(self.loaded.relevance(pairs))]
+    def _compute(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+        scorer = self.loaded.scorer
+        limit = scorer.max_seq_length
+        # A batch at a time: a long query stands in every pair of its request, and a token takes a hundred bytes.
+        cut = [limit is not None and count > limit for count in scorer.count_tokens(pairs)]
+        return list(zip((float(score) for score in _each(self.loaded.relevance(pairs))), cut, strict=True))
 
     async def close(self) -> None:
         """Computes what waits already, and takes nothing more."""

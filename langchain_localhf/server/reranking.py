@@ -7,7 +7,6 @@ single text of Weaviate's container.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.routing import Route
@@ -71,12 +70,13 @@ def routes(service: Service) -> list[Route]:
             name, texts = _texts(body)
             service.bodies.check_count(texts, name)
             _check_settings(body, model.loaded)
-            scores = await model.score(body.query, texts)
-            cut = await asyncio.to_thread(_cut, model.loaded, body.query, texts)
-            if cut and body.truncate is False:
-                msg = f"{name}[{cut[0]}] has with the query more tokens than the model reads"
-                raise InputError(msg, index=cut[0], hint="split it, or leave truncate out to score its beginning")
-            return JSONReply(_reply(body, texts, scores, model.loaded.model.name), headers=truncation_headers(cut))
+            scored = await model.score(body.query, texts)
+            if scored.cut and body.truncate is False:
+                index = scored.cut[0]
+                msg = f"{name}[{index}] has with the query more tokens than the model reads"
+                raise InputError(msg, index=index, hint="split it, or leave truncate out to score its beginning")
+            reply = _reply(body, texts, scored.scores, model.loaded.model.name)
+            return JSONReply(reply, headers=truncation_headers(scored.cut))
 
     return [Route(path, rerank, methods=["POST"]) for path in ("/rerank", "/v1/rerank", "/v2/rerank")]
 
@@ -116,15 +116,6 @@ def _gives_raw_scores(loaded: LoadedScorer) -> bool:
     """Whether nothing lies between the model's last layer and its scores; where no file says so, a sigmoid may."""
     stated = loaded.checkpoint.activations.values()
     return bool(stated) and all(name.endswith(".Identity") for name in stated)
-
-
-def _cut(loaded: LoadedScorer, query: str, texts: list[str]) -> list[int]:
-    """The places of the texts that the model does not read to the end."""
-    limit = loaded.scorer.max_seq_length
-    if limit is None:
-        return []
-    counts = loaded.scorer.count_tokens([(query, text) for text in texts])
-    return [index for index, count in enumerate(counts) if count > limit]
 
 
 def _reply(body: RerankBody, texts: list[str], scores: list[float], model: str) -> object:

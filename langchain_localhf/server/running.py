@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from langchain_localhf.server.app import create_app
+from langchain_localhf.server.connection import Connection, LoopErrors
 from langchain_localhf.server.listening import listen
 from langchain_localhf.server.service import Service
 
@@ -52,6 +53,11 @@ class _Server(uvicorn.Server):
     def leave(self) -> None:
         """Takes no new connections, answers what was accepted, and ends."""
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends as uvicorn does, but closes nothing that holds a request which is not read yet, and would be lost."""
@@ -115,6 +121,7 @@ def serve(
 
     config = uvicorn.Config(
         create_app(service, on_ready=ready, on_failure=give_up),
+        http=Connection,
         access_log=False,
         log_config=None,
         log_level=logging.ERROR,  # clients that speak no HTTP are none of ours

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -17,9 +16,12 @@ from langchain_localhf.errors import InputError
 from langchain_localhf.vectorstores import records
 from langchain_localhf.vectorstores.batch import store
 from langchain_localhf.vectorstores.embedding_function import LocalHFEmbeddingFunction
+from langchain_localhf.vectorstores.pictures import store_images
 from langchain_localhf.vectorstores.stamp import Stamp, guard
 
 if TYPE_CHECKING:
+    import os
+
     from chromadb.api import ClientAPI
     from chromadb.api.collection_configuration import CreateCollectionConfiguration
     from chromadb.config import Settings
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 # Enough texts for the model to sort by length and waste little on padding; few enough that an interrupted run loses
 # seconds of work, and that every look-up stays far below SQLite's limit on the number of variables.
 BATCH_SIZE = 1000
-# Files of some megabytes each lie in memory together.
-_IMAGES_AT_ONCE = 100
 
 
 class Chroma(langchain_chroma.Chroma):
@@ -259,35 +259,36 @@ class Chroma(langchain_chroma.Chroma):
 
     def add_images(
         self,
-        uris: list[str],
-        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
-        ids: Sequence[str | None] | None = None,
+        uris: Iterable[str | os.PathLike[str] | bytes],
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        ids: Iterable[str | None] | None = None,
     ) -> list[str]:
         """As in `langchain_chroma`, for embeddings with `embed_image`, and for any number of images.
 
-        All images are embedded before the first is stored, with its file in base64 as the document.
+        Ids and metadata are checked before an image is read, and all images are embedded before the first is stored,
+        with its file in base64 as the document.
+
+        Args:
+            uris: The images: paths, and for `CLIPEmbeddings` also the bytes of files, or these in base64.
+            metadatas: One for each image; None or `{}` for no metadata.
+            ids: One for each image; None for a random one.
 
         Raises:
             InputError: The embeddings have no `embed_image` (Chroma would embed the encoded file as if it were a text),
-                an image cannot be read, or there are not as many of each.
+                an image, an id or metadata cannot be used, or there are not as many of each.
             FingerprintMismatchError: The embeddings were changed since the collection was opened.
         """
-        embed_image = self._image_embeddings().embed_image
+        embeddings = self._image_embeddings()
         self._guard()
-        named = [name or str(uuid.uuid4()) for name in (ids if ids is not None else [None] * len(uris))]
-        stated: Any = [data or None for data in (metadatas if metadatas is not None else [None] * len(uris))]
-        if not len(uris) == len(named) == len(stated):
-            msg = f"there are {len(uris)} images, {len(stated)} metadatas and {len(named)} ids"
-            raise InputError(msg, hint="give one of each for every image, or leave metadatas and ids out")
-        vectors = embed_image(uris)
-        size = min(_IMAGES_AT_ONCE, self._client.get_max_batch_size())
-        for start in range(0, len(uris), size):
-            part = slice(start, start + size)
-            documents = [self.encode_image(uri) for uri in uris[part]]
-            self._collection.upsert(
-                ids=named[part], embeddings=vectors[part], metadatas=stated[part], documents=documents
-            )
-        return named
+        return store_images(
+            uris,
+            metadatas,
+            ids,
+            collection=self._collection,
+            embeddings=embeddings,
+            read=self.encode_image,
+            at_once=self._client.get_max_batch_size(),
+        )
 
     def similarity_search_by_image_with_relevance_score(self, uri: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """As it is meant in `langchain_chroma`, whose own asks with a list of vectors for one, and fails.

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from langchain_localhf.store.model_store import LocalModel
 
 
-# transformers 5.3 reads the files of CLIP's old tokenizer in a way that `tokenizers` no longer likes.
-pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0:DeprecationWarning")
-
-
 @pytest.fixture
 def added(tmp_path: Path) -> LocalModel:
     """A plain CLIP, without `modules.json`, in the store of this test."""

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from support.fake_hub import FakeHub
 
-# transformers 5.3 reads `merges.txt` in a way that tokenizers does not like.
-pytestmark = [pytest.mark.loopback, pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0:DeprecationWarning")]
+pytestmark = pytest.mark.loopback
 
 _BUILDERS = [dual_encoders.clip, dual_encoders.siglip, dual_encoders.st_clip, dual_encoders.st_clip_saved_anew]
 _TEXTS = ["the weather is nice", "a ship sails at dawn"]

@@ -22,6 +22,7 @@ from langchain_localhf.server.metrics import Metrics
 from langchain_localhf.server.settings import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TEXTS = [f"sentence number {number} " * (1 + number % 7 * 5) for number in range(60)]
@@ -141,7 +142,8 @@ async def test_scores(tmp_path: Path) -> None:
         load_scorer(str(folder)), metrics=Metrics().of_model("rerank"), limits=Limits(text_bytes=1000)
     )
     documents = ["the weather is nice", "tax filings are due", "the weather is nice"]
-    scores = await asyncio.gather(*(inference.score("how is the weather", documents[: 1 + n]) for n in range(3)))
+    scored = await asyncio.gather(*(inference.score("how is the weather", documents[: 1 + n]) for n in range(3)))
+    scores = [one.scores for one in scored]
     expected = HuggingFaceCrossEncoder(model_name=str(folder)).score([("how is the weather", d) for d in documents])
     np.testing.assert_allclose(scores[2], expected, atol=1e-5)
     assert scores[2][0] == scores[2][2] == scores[0][0]
@@ -149,4 +151,33 @@ async def test_scores(tmp_path: Path) -> None:
         await inference.score("x" * 1001, documents)
     with pytest.raises(TooLargeError, match="document 1"):
         await inference.score("x", ["y", "x" * 1001])
+    await inference.close()
+
+
+async def test_long_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long query stands in all pairs of its request, which are therefore never tokenized all together."""
+    loaded = load_scorer(str(checkpoints.cross_encoder(tmp_path / "reranker")))
+    count, read = type(loaded.scorer).count_tokens, []
+
+    def counting(scorer: Any, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        read.append(sum(len(query) + len(document) for query, document in pairs))
+        return count(scorer, pairs)
+
+    monkeypatch.setattr(type(loaded.scorer), "count_tokens", counting)
+    inference = PairInference(loaded, metrics=Metrics().of_model("rerank"), limits=Limits())
+    query = "the river " * 50_000
+    scored = await inference.score(query, [f"document {number}" for number in range(8)])
+    assert scored.cut == tuple(range(8))
+    assert sum(read) > 8 * len(query)
+    assert max(read) < 3 * len(query)
+    await inference.close()
+
+
+async def test_query_too_long_for_so_many_documents(tmp_path: Path) -> None:
+    """What a request costs is bounded by the size of a body, though each document is read with the whole query."""
+    loaded = load_scorer(str(checkpoints.cross_encoder(tmp_path / "reranker")))
+    inference = PairInference(loaded, metrics=Metrics().of_model("rerank"), limits=Limits(body_bytes=1000))
+    assert len((await inference.score("x" * 100, ["y"] * 10)).scores) == 10
+    with pytest.raises(TooLargeError, match="with each of 11 documents"):
+        await inference.score("x" * 100, ["y"] * 11)
     await inference.close()

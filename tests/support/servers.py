@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from langchain_localhf.server.app import create_app
+from langchain_localhf.server.connection import Connection
 from langchain_localhf.server.service import Service
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def running(settings: ServerSettings, *, until_ready: bool = True) -> Iterator[R
     service = Service(settings)
     # A failure to load is raised below, and not in the server's log, too.
     app = create_app(service, on_failure=lambda: None)
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, http=Connection, lifespan="on", log_config=None, access_log=False))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
         thread = threading.Thread(target=server.run, args=([listener],), name="server")

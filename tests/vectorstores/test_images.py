@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import langchain_chroma
@@ -17,8 +18,6 @@ from langchain_localhf.errors import FingerprintMismatchError, InputError
 from langchain_localhf.vectorstores import Chroma, LocalHFEmbeddingFunction
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import chromadb
 
 TEXT = "the ship sails at dawn"
@@ -220,3 +219,43 @@ def test_not_as_many_of_each(
     with pytest.raises(InputError, match="5 images"):
         store.add_images(files, **given)
     assert store.get()["ids"] == []
+
+
+def test_files_in_other_forms(client: chromadb.ClientAPI, clip: CLIPEmbeddings, files: list[str]) -> None:
+    """Bytes and base64 are stored as the file whose path would be given, also from a generator."""
+    store = Chroma("pictures", clip, client=client)
+    data = Path(files[0]).read_bytes()
+    forms = [Path(files[0]), data, bytearray(data), base64_of(files[0]), f"data:image/png;base64,{base64_of(files[0])}"]
+    forms.append(base64.encodebytes(data).decode())
+    ids = store.add_images(form for form in forms)
+    stored = store.get(ids, include=["documents", "embeddings"])
+    assert stored["documents"] == [base64_of(files[0])] * len(forms)
+    np.testing.assert_array_equal(stored["embeddings"], clip.embed_image(files[:1]) * len(forms))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        pytest.param({"ids": list("abcda")}, "ids are given more than once: 'a'", id="one id twice"),
+        pytest.param({"ids": [1, 2, 3, 4, 5]}, r"ids\[0\] is 1", id="numbers for ids"),
+        pytest.param({"metadatas": [*[None] * 4, {"a": {"b": 1}}]}, r"metadatas\[4\] cannot be stored", id="metadata"),
+    ],
+)
+def test_checked_first(
+    client: chromadb.ClientAPI, clip: CLIPEmbeddings, files: list[str], given: dict[str, Any], message: str
+) -> None:
+    """What Chroma would refuse in the last part is found before an image is read; nothing is stored."""
+    store = Chroma("pictures", clip, client=client)
+    with pytest.raises(InputError, match=message):
+        store.add_images([*files[:4], "missing.png"], **given)
+    assert store.get()["ids"] == []
+
+
+def test_no_file(client: chromadb.ClientAPI, clip: CLIPEmbeddings, files: list[str]) -> None:
+    """A picture in memory has no file to keep, and a path alone is no list; both are found before an image is read."""
+    store = Chroma("pictures", clip, client=client)
+    with pytest.raises(InputError, match=r"images\[1\] is a picture in memory") as raised:
+        store.add_images(["missing.png", dual_encoders.picture()])
+    assert raised.value.index == 1
+    with pytest.raises(InputError, match="a list of images, not str"):
+        store.add_images(files[0])

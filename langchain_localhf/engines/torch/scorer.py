@@ -21,7 +21,7 @@ from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
 from langchain_localhf.engines.torch.token_counts import TokenCounter
 from langchain_localhf.engines.torch.tracing import traceable_scorer
-from langchain_localhf.errors import CheckpointError
+from langchain_localhf.errors import CheckpointError, InputError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class TorchScorer:
         CheckpointError: The weights or the tokenizer are damaged.
         DeviceUnavailableError: There is no such device on this machine.
         UnsupportedModelError: The architecture is unknown, or the model's code does not run here.
+        InputError: More tokens are stated than the model can read.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class TorchScorer:
         with _padding_required(checkpoint):
             proof = prove(self._model, report, checkpoint, lambda: self._predict(PROBE_PAIRS, activation_fn=_unchanged))
         self.unused_weights = proof.unused_weights
+        if model_kwargs.get("max_length") is not None:
+            self._require_places(model_kwargs["max_length"])
         self.probe_scores = self.score(PROBE_PAIRS)
         self.versions = {library: version(library) for library in _LIBRARIES}
 
@@ -106,6 +109,14 @@ class TorchScorer:
         """
         with self._lock:
             return traceable_scorer(self._model, max_tokens=self.max_seq_length, eager_attention=eager_attention)
+
+    def _require_places(self, max_length: int) -> None:
+        """Checks that the model can read as many tokens as the user states; most know so many places and no more."""
+        try:
+            self._predict([("a " * max_length, "a")])
+        except (IndexError, RuntimeError) as error:
+            msg = f"the model cannot read max_length={max_length} tokens: {error}"
+            raise InputError(msg, hint="leave max_length out, or state less; longer texts are cut off") from error
 
     def _predict(
         self,

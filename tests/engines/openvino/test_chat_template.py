@@ -61,6 +61,8 @@ def of_transformers(template: str, **settings: Any) -> str:
 @pytest.mark.parametrize("begins", [True, False])
 def test_a_template_renders_as_in_transformers(template: str, *, begins: bool) -> None:
     """To the last space."""
+    if template == TEMPLATES["reasoning"] and not of_transformers("{{ messages[-1].thinking }}"):
+        pytest.skip("this transformers knows one name for reasoning only")
     found = ChatTemplate(template, SPECIAL).render(
         CHAT, tools=TOOLS, variables={"mood": "good", "add_generation_prompt": begins}
     )

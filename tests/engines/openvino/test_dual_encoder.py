@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from langchain_localhf.engines.base import Encoder
 
-# transformers 5.3 reads the files of CLIP's old tokenizer in a way that `tokenizers` no longer likes.
-pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0:DeprecationWarning")
-
 FAMILIES = ["clip", "siglip", "st_clip", "st_clip_saved_anew"]
 # One has more tokens than any of the models reads.
 TEXTS = [

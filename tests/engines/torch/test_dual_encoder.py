@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# transformers 5.3 reads `merges.txt` in a way that tokenizers does not like.
-pytestmark = pytest.mark.filterwarnings("ignore:Deprecated in 0.9.0:DeprecationWarning")
-
 _LONG = "the harbour at dawn " * 100
 _TEXTS = ["the weather is nice", "a", "Quarterly report: 1 ship, é & 漢", _LONG, ""]
 _PICTURES = [picture(seed, size) for seed, size in enumerate([(48, 40), (32, 32), (200, 33), (7, 90), (1, 1)])]

@@ -25,6 +25,7 @@ from langchain_localhf.engines.torch.scorer import TorchScorer
 from langchain_localhf.errors import (
     CheckpointError,
     DeviceUnavailableError,
+    InputError,
     UninitializedWeightsError,
     UnsafeModelError,
     UnsupportedModelError,
@@ -134,6 +135,13 @@ class TestScores:
         scores = _open(folder, **settings).score(PAIRS)
         assert np.abs(scores - _theirs(folder, **settings)).max() < 1e-5
         assert np.abs(scores - _open(folder).score(PAIRS)).max() > 1e-3
+
+    def test_more_tokens_than_the_model_has_places_for(self, folder: Path) -> None:
+        """Said when it is loaded, and not by the first long pair, as the library does."""
+        with pytest.raises(RuntimeError, match="size of tensor"):
+            _theirs(folder, max_length=100)
+        with pytest.raises(InputError, match="max_length=100 tokens"):
+            _open(folder, max_length=100)
 
     def test_a_saved_prompt_applies(self, tmp_path: Path) -> None:
         """It comes before the first text of a pair."""
