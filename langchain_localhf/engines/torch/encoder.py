@@ -12,7 +12,6 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from tqdm import tqdm  # type: ignore[import-untyped]
-from transformers import PreTrainedTokenizerBase
 
 from langchain_localhf.checkpoint.prompts import document_prompt_name
 from langchain_localhf.engines.base import PROBE_TEXTS
@@ -190,12 +189,9 @@ class TorchEncoder:
     def _token_counts(self, texts: list[str]) -> list[int]:
         """About how many tokens of each text the model reads; they decide about batches only."""
         limit = self.max_seq_length or _ASSUMED_MAX_TOKENS
-        heads = [text[: limit * _CHARACTERS_A_TOKEN] for text in texts]
-        tokenizer = self._model.tokenizer
-        if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            return [len(head) for head in heads]
-        with self._lock:
-            return [len(tokens) for tokens in tokenizer(heads, truncation=True, max_length=limit)["input_ids"]]
+        return [
+            min(count, limit) for count in self.count_tokens([text[: limit * _CHARACTERS_A_TOKEN] for text in texts])
+        ]
 
     def _processes(self) -> dict[Any, Any]:
         if any(True for _ in foreign_parts(self._model)):

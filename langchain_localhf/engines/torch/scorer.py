@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder
-from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from langchain_localhf.engines.base import PROBE_PAIRS
@@ -139,13 +138,7 @@ class TorchScorer:
         """About how many tokens of each pair the model reads; they decide about batches only."""
         limit = self.max_seq_length or _ASSUMED_MAX_TOKENS
         cut = limit * _CHARACTERS_A_TOKEN
-        firsts, seconds = [first[:cut] for first, _ in pairs], [second[:cut] for _, second in pairs]
-        tokenizer = self._model.tokenizer
-        if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            return [len(first) + len(second) for first, second in zip(firsts, seconds, strict=True)]
-        with self._lock:
-            encoded = tokenizer(firsts, seconds, truncation=True, max_length=limit)
-        return [len(tokens) for tokens in encoded["input_ids"]]
+        return [min(count, limit) for count in self.count_tokens([(one[:cut], other[:cut]) for one, other in pairs])]
 
 
 @contextlib.contextmanager
