@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sybil import Example
 
-_GUIDE = "docs/openvino.md"
+_GUIDE = "docs/guides/openvino.md"
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +131,7 @@ def run_commands(example: Example) -> None:
 pytest_collect_file = (
     Sybil(
         parsers=[PythonCodeBlockParser(), SkipParser()],
-        patterns=["README.md", "docs/*.md"],
+        patterns=["README.md", "docs/**/*.md"],
         excludes=[_GUIDE],
         fixtures=["reader"],
     )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-GUIDE = ROOT / "docs" / "weaviate.md"
+GUIDE = ROOT / "docs" / "guides" / "weaviate.md"
 SERVER = "http://localhf:8080"
 URL = os.environ.get("WEAVIATE_URL")
 COLLECTIONS = ["Harbour", "Letters", "Pictures", "Sentence", "Picture"]

@@ -51,7 +51,7 @@ def models_in(folder: Path) -> dict[str, str]:
     _refuse_foreign(folder)
     if not found:
         msg = f"there is no model in {folder}: none of {', '.join(_NAMES)} is a folder there"
-        raise ModelNotFoundError(msg, looked_in=[str(folder)], hint="see docs/weaviate.md for what goes where")
+        raise ModelNotFoundError(msg, looked_in=[str(folder)], hint="see docs/guides/weaviate.md for what goes where")
     return {use: str(path) for use, path in {**_dual_encoder(found), **_others(found)}.items()}
 
 

@@ -32,6 +32,7 @@ _BodyT = TypeVar("_BodyT", bound="Body")
 # Many clients read no reply before they have sent everything; so much is thrown away before the reply comes anyway.
 _DRAINED_BYTES = 256 * MIB
 _RETRY_AFTER_SECONDS = 1.0
+_GUIDE = "see docs/guides/serving.md for what this route takes"
 # A value such as `{}` takes thirty times more memory than bytes, and pydantic a kilobyte for each that does not fit.
 _MAX_VALUES = 1_000_000
 
@@ -163,14 +164,14 @@ def _parsed(data: bytearray, form: type[_BodyT]) -> _BodyT:
     except orjson.JSONDecodeError as error:
         raise MalformedError(f"the body is no JSON: {error}", hint="send a JSON object") from None
     if not isinstance(content, dict):
-        raise MalformedError("the body is no JSON object", hint="see docs/serving.md for what this route takes")
+        raise MalformedError("the body is no JSON object", hint=_GUIDE)
     _check_values(content)
     try:
         return form.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise MalformedError(f"{place}: {first['msg']}", hint="see docs/serving.md for what this route takes") from None
+        raise MalformedError(f"{place}: {first['msg']}", hint=_GUIDE) from None
 
 
 def _check_values(content: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.parent / "docs" / "concepts"
 Test = TypeVar("Test")
 
 
@@ -16,7 +16,7 @@ class Table:
     """The table under a heading of a page, and the tests of its rows.
 
     Args:
-        page: The file's name in `docs`.
+        page: The file's name in `docs/concepts`.
         heading: The heading of its section.
     """
 
