@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # Tests and benchmarks export language models with it.
 export LOCALHF_OPTIMUM_CLI := $(abspath $(VENV)-export/bin/optimum-cli)
 
-.PHONY: help demo test test-offline test-matrix lint check format bench export-env clean
+.PHONY: help demo test test-offline test-matrix lint check format docs notebooks bench export-env clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.dev ## Build the documentation into build/site; a broken link or a missing page fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(VENV)/.dev ## Run the notebooks anew, without a network, and write what they show
+	$(BIN)/python notebooks/execute.py
+
 bench: $(VENV)/.bench $(BENCH:%=$(VENV)-bench-%/.installed) $(VENV)-export/.bench ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/bench.py --environments $(abspath $(VENV))
 	$(BIN)/python benchmarks/generation.py
@@ -54,8 +60,8 @@ bench: $(VENV)/.bench $(BENCH:%=$(VENV)-bench-%/.installed) $(VENV)-export/.benc
 export-env: $(VENV)-export/.installed ## Make the environment of optimum-cli, which exports language models to OpenVINO
 	@echo "export LOCALHF_OPTIMUM_CLI=$(abspath $(VENV)-export/bin/optimum-cli)"
 
-clean: ## Remove the virtual environments and what the demo made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-export $(VENV)-bench-* $(DEMO_STORE) demo-db
+clean: ## Remove the virtual environments, the site, and what the demo made
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-export $(VENV)-bench-* $(DEMO_STORE) demo-db build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

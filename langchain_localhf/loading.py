@@ -93,7 +93,7 @@ def load_scorer(
         model_kwargs: What `CrossEncoder(...)` takes; never changed.
 
     Raises:
-        As `load_encoder`.
+        LocalHFError: As for `load_encoder`.
     """
     settings: dict[str, Any] = {"backend": backend, "model_kwargs": copy.deepcopy(dict(model_kwargs or {}))}
     model = _locate(model_name, cache_folder, settings["model_kwargs"], CROSS_ENCODERS)

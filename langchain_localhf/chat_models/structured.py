@@ -31,7 +31,16 @@ Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
 class TruncatedAnswerError(LocalHFError, OutputParserException):
-    """An answer that should follow a schema was cut off by its limit of tokens, so that it does not."""
+    """An answer that should follow a schema was cut off by its limit of tokens, so that it does not.
+
+    Cause:
+        `max_tokens` is too low for an answer in this form, or the model writes on inside of a text or a list that the
+        schema does not bound.
+
+    Fix:
+        Raise `max_tokens`, ask for less, or bound the schema, as with `max_length` of a pydantic field. With
+        `include_raw=True` the answer as far as it came is in the result.
+    """
 
 
 def structured(

@@ -155,7 +155,13 @@ def compile_command(
 
 @main.command()
 @click.argument("models", nargs=-1, metavar="MODEL...", required=True)
-@click.option("--runtime", type=click.Choice(["openvino"]), default="openvino", show_default=True)
+@click.option(
+    "--runtime",
+    type=click.Choice(["openvino"]),
+    default="openvino",
+    show_default=True,
+    help="What the copy is to run on.",
+)
 @click.option(
     "--to",
     "target",

@@ -195,6 +195,7 @@ class HuggingFaceEmbeddings(ModelHolder[LoadedEncoder], Embeddings):
 
 
 SentenceTransformerEmbeddings = HuggingFaceEmbeddings
+"""The same class, by the name that langchain-community has for it, too."""
 
 
 def _merged(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,15 @@ _Outcome = httpx.Response | httpx.RequestError
 class ServerError(LocalHFError):
     """A server cannot be reached, refuses a request, or answers something else than it should.
 
+    Cause:
+        No server runs at `base_url`, or it listens only to its own machine. It wants a token, is overloaded or shuts
+        down. It needs more than `timeout_seconds` for a batch. Or `base_url` is the address of something else.
+
+    Fix:
+        Start the server with the command of the hint, or mend `base_url` and `api_key`. For slow answers give a larger
+        `timeout_seconds`, or a smaller `batch_size`. What the server refuses is a request error of the server, with its
+        hint.
+
     Attributes:
         status: The status code of its reply; None where there was none.
     """

@@ -16,39 +16,103 @@ if TYPE_CHECKING:
 
 
 class RequestError(LocalHFError):
-    """A request that is not answered as it stands."""
+    """A request that is not answered as it stands.
+
+    Cause:
+        One of the classes below says which.
+
+    Fix:
+        Change the request, or the server's options, as the `hint` says.
+    """
 
 
 class MalformedError(RequestError):
-    """The body is no JSON, or not of the form that this route takes."""
+    """The body is no JSON, or not of the form that this route takes.
+
+    Cause:
+        The body is no JSON object, lacks a field, or has one of another type. The message names the field.
+
+    Fix:
+        Send what the route takes; the guide to serving has a request for each.
+    """
 
 
 class EmptyError(MalformedError):
-    """There is nothing to embed or to score."""
+    """There is nothing to embed or to score.
+
+    Cause:
+        The list of inputs is empty, as when a program filters all of its texts away.
+
+    Fix:
+        Send at least one.
+    """
 
 
 class UnknownModelError(RequestError):
-    """The request names a model that is not served for this."""
+    """The request names a model that is not served for this.
+
+    Cause:
+        The server runs no model for this route, or another one than `model` names.
+
+    Fix:
+        Name one that is served, or none. Or start the server with it: `--text`, `--clip`, `--rerank`.
+    """
 
 
 class TooLargeError(RequestError):
-    """The request is over one of the server's limits, whatever it holds."""
+    """The request is over one of the server's limits, whatever it holds.
+
+    Cause:
+        The body has too many bytes or too many inputs, or a single text or query is too long.
+
+    Fix:
+        Send several smaller requests, and split long texts; a model reads the beginning of a text only.
+        `--max-body-bytes`, `--max-inputs` and `--max-images` allow more.
+    """
 
 
 class UnauthorizedError(RequestError):
-    """The server asks for a token, and this is none of its tokens."""
+    """The server asks for a token, and this is none of its tokens.
+
+    Cause:
+        The request has no `Authorization` header, or another token.
+
+    Fix:
+        Send `Authorization: Bearer TOKEN` with a token of `--token` or `LOCALHF_SERVE_TOKENS`.
+    """
 
 
 class UnsupportedMediaTypeError(RequestError):
-    """The body is said to be something else than JSON, or a web page of another site may have sent it."""
+    """The body is said to be something else than JSON, or a web page of another site may have sent it.
+
+    Cause:
+        `Content-Type` names another type than JSON; or a browser sent the request, and it has no `Content-Type`.
+
+    Fix:
+        Send `Content-Type: application/json`.
+    """
 
 
 class TimedOutError(RequestError):
-    """The body did not arrive in time."""
+    """The body did not arrive in time.
+
+    Cause:
+        The connection is too slow, or the client stopped in the middle of its request.
+
+    Fix:
+        Send smaller requests.
+    """
 
 
 class OverloadedError(RequestError):
     """More waits already than the server promises to do.
+
+    Cause:
+        Clients send more than the model can do, or bodies that fill the memory set aside for them.
+
+    Fix:
+        Try again after the seconds of `Retry-After`, as the clients for LangChain and OpenAI do by themselves.
+        `--max-waiting-tokens` lets more wait; a compiled model is faster.
 
     Attributes:
         retry_after_seconds: When a new try may succeed.
@@ -60,7 +124,14 @@ class OverloadedError(RequestError):
 
 
 class UnavailableError(RequestError):
-    """The server does not answer yet, or no more: it loads its models, shuts down, or lost the thread of a model."""
+    """The server does not answer yet, or no more: it loads its models, shuts down, or lost the thread of a model.
+
+    Cause:
+        The server was started some seconds ago, or told to end, or a model could not be loaded or broke.
+
+    Fix:
+        Wait until `/health` answers 200. If it does not, the server's log says why.
+    """
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ _HINTS = {
 
 
 class AddressError(LocalHFError):
-    """The server cannot listen at this address."""
+    """The server cannot listen at this address.
+
+    Cause:
+        Another program has the port, the port is below 1024 and you are not the administrator, or `--host` is no
+        address of this machine.
+
+    Fix:
+        Use another `--port`, or `--port 0` for any free one; `--host 0.0.0.0` stands for every address of this machine.
+    """
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -91,7 +91,7 @@ def traceable(
     if any(isinstance(module, Pooling) and not module.include_prompt for module in model.modules()):
         msg = "the model leaves its prompt out of the mean, which a compiled graph cannot"
         raise UnsupportedModelError(msg, hint=_USE_TORCH)
-    _without_cache(model)
+    _only_read(model)
     tensors = _known_inputs(model.preprocess(_EXAMPLES))
     inputs = tuple(tensors)
     modules: dict[str, Any] = {"model": _Whole(model.eval(), inputs)}
@@ -115,7 +115,7 @@ def traceable_scorer(model: CrossEncoder, *, max_tokens: int | None, eager_atten
     if any(isinstance(module, LogitScore) for module in model.modules()):
         msg = "the model reads its scores off a language model's answer, which a compiled graph cannot"
         raise UnsupportedModelError(msg, hint=_USE_TORCH)
-    _without_cache(model)
+    _only_read(model)
     tensors = _known_inputs(model.preprocess(_PAIRED_EXAMPLES))
     return _traceable({"model": _Scores(model.eval(), tuple(tensors))}, tensors, tokenizer, max_tokens)
 
@@ -131,11 +131,16 @@ def _write_out_attention(model: torch.nn.Module) -> None:
             module.set_attn_implementation("eager")
 
 
-def _without_cache(model: torch.nn.Module) -> None:
-    """A text is read once; old versions of transformers would trace a cache for more of it."""
+def _only_read(model: torch.nn.Module) -> None:
+    """A text is read once, and nothing is learned: old versions of transformers would trace a cache for more of it.
+
+    Tracing looks at every attribute, and transformers warns of a model without a loss when that one is looked at.
+    """
     for module in model.modules():
-        if isinstance(module, PreTrainedModel) and getattr(module.config, "use_cache", False):
-            module.config.use_cache = False
+        if isinstance(module, PreTrainedModel):
+            module.loss_function = None
+            if getattr(module.config, "use_cache", False):
+                module.config.use_cache = False
 
 
 def _fast_tokenizer(tokenizer: object) -> PreTrainedTokenizerBase:
