@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sybil import Document, Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from sybil.region import Lexeme
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
@@ -153,7 +154,7 @@ def _paragraphs() -> list[str]:
     return [" ".join(part.split()) for part in parts if part.strip()]
 
 
-class PythonParser(PythonCodeBlockParser):
+class Python(PythonEvaluator):
     """Runs Python, in which the usual address is that of the server that an earlier block started.
 
     Whatever else a block reaches for in a network fails it.
@@ -162,14 +163,14 @@ class PythonParser(PythonCodeBlockParser):
     guard = NetworkGuard()
     guard.loopback_allowed = True
 
-    def evaluate(self, example: Example) -> None:
+    def __call__(self, example: Example) -> None:
         """Runs a block."""
         parsed = example.parsed
         example.parsed = Lexeme(example.namespace["reader"].served(parsed), parsed.offset, parsed.line_offset)
         self.guard.attempts.clear()
         self.guard.on = True
         try:
-            super().evaluate(example)
+            super().__call__(example)
         finally:
             self.guard.on = False
         if self.guard.attempts:
@@ -183,7 +184,7 @@ def run_commands(example: Example) -> None:
 
 def pages(*patterns: str, fixtures: list[str], excludes: list[str] | None = None) -> Sybil:
     """What runs the blocks of pages."""
-    parsers = [PythonParser(), CodeBlockParser("console", run_commands), SkipParser()]
+    parsers = [CodeBlockParser("python", Python()), CodeBlockParser("console", run_commands), SkipParser()]
     return Sybil(
         parsers=parsers, patterns=patterns, excludes=excludes or [], fixtures=fixtures, document_types={".md": Document}
     )

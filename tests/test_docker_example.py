@@ -1,97 +1,181 @@
-"""The container of `examples/docker`, as far as it goes without Docker: its commands, and its application."""
+"""The image of `examples/docker`, built and run as far as that goes without Docker."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
+from support import checkpoints
+from support.containers import Container, Image, container, require_namespaces, unreadable
 from support.fake_hub import running_hub
+from support.images import Builder, instructions
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "docker"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.fake_hub import FakeHub
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "docker"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-# As where only the slim extra is installed, and no network is there.
-SLIM = """
-import runpy, sys
-for name in ("torch", "transformers", "sentence_transformers", "nncf"):
-    sys.modules[name] = None
-def refuse(event, arguments):
-    if event in {"socket.connect", "socket.getaddrinfo", "socket.sendto"}:
-        raise OSError(f"no network: {event}")
-    if event == "open" and arguments[2] & 3:
-        raise OSError(f"read-only: {arguments[0]}")
-sys.addaudithook(refuse)
-sys.argv[:] = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
-def stages() -> list[list[tuple[str, str]]]:
-    """The instructions of each stage, as pairs of a word and what follows."""
-    text = (EXAMPLE / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", "")
-    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
-    found: list[list[tuple[str, str]]] = []
-    for word, rest in lines:
-        if word == "FROM":
-            found.append([])
-        found[-1].append((word, rest))
-    return found
+@contextlib.contextmanager
+def hub() -> Iterator[FakeHub]:
+    """A hub with a tiny model under the name that the Dockerfile uses."""
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        running_hub(environment) as running,
+        TemporaryDirectory() as folder,
+    ):
+        running.upload(MODEL, checkpoints.sentence_transformer(Path(folder) / "tiny"))
+        yield running
 
 
-def said(stage: list[tuple[str, str]], word: str) -> list[str]:
-    """What the instructions with this word say."""
-    return [rest for one, rest in stage if one == word]
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The image, from a wheel of a checkout, as the README says."""
+    require_namespaces()
+    readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    [wheel] = [word.removeprefix("LOCALHF=") for word in readme.split() if word.startswith("LOCALHF=")]
+    with hub():
+        return Builder(tmp_path_factory.mktemp("images"), arguments={"LOCALHF": wheel}).build(EXAMPLE / "Dockerfile")
+
+
+def documented(program: str, image: str = "localhf") -> list[list[str]]:
+    """What the README runs in a container by `docker run` or `docker exec`: the words after the container's name."""
+    lines = (EXAMPLE / "README.md").read_text(encoding="utf-8").splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith(f"$ {program} ")]
+    return [command[len(command) - command[::-1].index(image) :] for command in commands]
+
+
+def wait_until_healthy(here: Container, process: subprocess.Popen[str]) -> None:
+    """Reads the line that the server writes when it is ready; before that, it is not healthy."""
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("serving at http://0.0.0.0:8080: text"), line + process.stderr.read()
+    assert here.is_healthy()
 
 
 @pytest.mark.loopback
-@pytest.mark.parametrize("locked", [False, True])
-def test_commands_and_application(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, locked: bool) -> None:
-    """The model is pulled, compiled, packed and verified; the application runs on that, with nothing else."""
-    building, running = stages()
-    scripts = Path(sys.executable).parent
-    (tmp_path / "build").mkdir()
-    shutil.copy(EXAMPLE / "app.py", tmp_path / "build")
+def test_the_service(image: Image) -> None:
+    """It starts without a network, torch, rights or a place to write; it is healthy as long as it runs."""
+    with container(image) as here:
+        assert not here.is_healthy()
+        with here.service() as process:
+            wait_until_healthy(here, process)
+            [command] = documented("docker exec")
+            answer = here.run(command)
+            assert (answer.returncode, MODEL in answer.stdout) == (0, True), answer.stderr
+        assert not here.is_healthy()
 
-    def here(text: str) -> str:
-        return (
-            text.replace("/build", f"{tmp_path}/build")
-            .replace(" /models", f" {tmp_path}/models")
-            .replace("=/models", f"={tmp_path}/models")
+
+@pytest.mark.loopback
+def test_one_answer(image: Image) -> None:
+    """The command of the README, in place of the service; the file system and the network are as it says."""
+    with container(image) as here:
+        command = next(command for command in documented("docker run") if command)
+        assert command[0] == "python"
+        done = here.run(command)
+        assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+        probe = (
+            "import importlib.util as u, os, pathlib, socket\n"
+            "print(os.getuid(), [n for n in ('torch', 'transformers', 'nncf') if u.find_spec(n)])\n"
+            "print([name for _, name in socket.if_nameindex()])\n"
+            "for folder in ('/', '/tmp', '/models', '/app'):\n"
+            "    try: pathlib.Path(folder, 'new').touch()\n"
+            "    except OSError as error: print(error.strerror)\n"
         )
-
-    def run(command: str) -> None:
-        variables = dict(here(line).split("=", 1) for line in said(building, "ENV"))
-        environment = {**os.environ, **variables, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-        subprocess.run(["/bin/sh", "-ec", here(command)], env=environment, check=True, capture_output=True)  # noqa: S603
-
-    with running_hub(monkeypatch) as hub:
-        hub.upload(MODEL, tiny)
-        if locked:
-            run("cd /build && localhf pull all-MiniLM-L6-v2 --lock localhf.lock && rm -r models")
-        for command in said(building, "RUN"):
-            if not command.startswith("pip install"):
-                run(command)
-
-    assert said(running, "COPY")[0] == "--from=model /models /models"
-    [variable] = said(running, "ENV")
-    application = [sys.executable, "-c", SLIM, str(EXAMPLE / "app.py"), "Where is the harbour?"]
-    done = subprocess.run(  # noqa: S603 - our own
-        application,
-        env=dict([here(variable).split("=", 1)]),
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.stdout.startswith("32 dimensions: [")
+        assert here.run(["python", "-c", probe]).stdout.splitlines() == [
+            "65534 []",
+            "['lo']",
+            *["Read-only file system"] * 4,
+        ]
 
 
-def test_the_final_stage_has_no_torch() -> None:
-    """It installs the slim extra only, whose packages `test_slim_install.py` goes through, and runs as nobody."""
-    building, running = stages()
-    assert said(running, "RUN") == ['pip install --no-cache-dir "langchain-localhf[openvino]"']
-    assert '"langchain-localhf[compile]"' in said(building, "RUN")[0]
-    assert said(running, "USER") == ["nobody"]
+@pytest.mark.loopback
+def test_the_lockfile(tmp_path: Path) -> None:
+    """With one beside the Dockerfile, a newer commit changes nothing; other bytes in the locked one end the build."""
+    require_namespaces()
+    dockerfile = shutil.copytree(EXAMPLE, tmp_path / "context") / "Dockerfile"
+    command = [
+        sys.executable,
+        "-m",
+        "langchain_localhf.cli",
+        "pull",
+        MODEL,
+        "--lock",
+        str(tmp_path / "context" / "localhf.lock"),
+    ]
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    with hub() as running:
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own
+        repository = running.repositories[MODEL]
+        [locked] = repository.commits
+        repository.commit(repository.commits[locked] | {"config.json": b"{}"})
+        image = Builder(tmp_path / "first").build(dockerfile)
+        assert locked in (image.path("/models") / MODEL / "localhf.json").read_text(encoding="utf-8")
+
+        repository.commits[locked]["config.json"] += b" "
+        with pytest.raises(AssertionError, match="the hub has other files for"):
+            Builder(tmp_path / "second").build(dockerfile)
+
+
+def test_the_final_stage() -> None:
+    """It installs what runs, and runs as a user that an orchestrator sees is not root."""
+    lines = instructions(EXAMPLE / "Dockerfile")
+    last = lines[max(number for number, line in enumerate(lines) if line.word == "FROM") :]
+    assert [line.rest for line in last if line.word == "RUN"] == [
+        'pip install --no-cache-dir "${LOCALHF}[openvino,serve]"'
+    ]
+    assert [line.rest for line in last if line.word == "USER"] == ["65534:65534"]
+    assert [line.rest for line in last if line.word == "EXPOSE"] == ["8080"]
+
+
+def test_others_may_read(image: Image) -> None:
+    """What the image brings belongs to root, and its user is another."""
+    for folder in ("/models", "/app"):
+        assert unreadable(image.path(folder)) == []
+
+
+@pytest.mark.loopback
+def test_with_torch(tmp_path: Path) -> None:
+    """The guide's way for a model that cannot be compiled: one folder in memory more, and all else as before."""
+    require_namespaces()
+    text = (EXAMPLE / "Dockerfile").read_text(encoding="utf-8")
+    for old, new in {
+        "[openvino,serve]": "[torch]",
+        "--from=model /models": "--from=model /build/models",
+        " --compile": "",
+        "RUN localhf pack": "# RUN localhf pack",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    context = shutil.copytree(EXAMPLE, tmp_path / "context")
+    (context / "Dockerfile").write_text(text, encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    with hub():
+        image = Builder(tmp_path / "images").build(context / "Dockerfile")
+    assert unreadable(image.path("/models")) == []
+    command = ["python", "/app/app.py", "Where do the ships lie?"]
+    with container(image, tmpfs=["/tmp"]) as here:  # noqa: S108 - the container's
+        assert here.run(command).returncode == 0
+    with container(image) as here:
+        assert "No usable temporary directory found" in here.run(command).stderr
+
+
+def test_the_guide() -> None:
+    """What it shows of a Dockerfile stands in the one that the tests carry out."""
+    guide = (ROOT / "docs" / "guides" / "container.md").read_text(encoding="utf-8")
+    dockerfile = (EXAMPLE / "Dockerfile").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in guide.split("```dockerfile\n")[1:]]
+    assert len(blocks) == 3
+    assert [block for block in blocks if block not in dockerfile] == []

@@ -79,6 +79,8 @@ def pull_locked(transfer: Transfer, entry: LockedModel) -> LocalModel:
         if current and _is_locked(current, entry):
             transfer.say(f"{name} is here already, byte for byte as locked")
             return current
+        if current:
+            transfer.say(f"{name} is here with other bytes than the locked ones")
         if entry.source == "folder":
             msg = (
                 f"{name} was added from a folder, so it cannot be pulled, and the store does not hold the locked bytes"

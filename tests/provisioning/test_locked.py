@@ -7,6 +7,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+from support import checkpoints
 from support.fake_hub import TINY as NAME
 from support.fake_hub import FakeHub
 from support.folders import files
@@ -64,6 +65,23 @@ def test_locked_pull_of_some(hub: FakeHub, tiny: Path, tmp_path: Path, monkeypat
     assert caught.value.hint == "add it: localhf pull org/third@v2 --lock localhf.lock"
     with pytest.raises(LockfileError, match="does not list tiny@v2"):
         langchain_localhf.pull("tiny@v2", locked=True)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_locked_pull_of_changed_bytes(
+    hub: FakeHub, tmp_path: Path, store_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is here is compared with the lockfile before the hub is asked, and the difference is said."""
+    lock = tmp_path / "localhf.lock"
+    langchain_localhf.pull(NAME, lock=lock)
+    before = files(store_home / NAME)
+    checkpoints.flip_byte(store_home / NAME / "model.safetensors")
+    capsys.readouterr()
+    langchain_localhf.pull(lock=lock, locked=True, show_progress=True)
+    here, asked, *_ = capsys.readouterr().err.splitlines()
+    assert here == f"{NAME} is here with other bytes than the locked ones"
+    assert asked.startswith("asking the hub for ")
+    assert files(store_home / NAME) == before
 
 
 @pytest.mark.parametrize(

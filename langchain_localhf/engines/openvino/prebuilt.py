@@ -1,8 +1,8 @@
 """The program that OpenVINO makes of a graph, kept for the next start on a machine of the same kind.
 
-It holds no weights: those stay in the graph's own file, and both are mapped into memory. It saves half of what a start
-takes in OpenVINO. Where anything is different, the program is made anew from the graph; golden vectors are compared in
-either case.
+Weights in floating point are not in it: those stay in the graph's own file. Whole numbers are, a second time. It saves
+half of what a start takes in OpenVINO. Where anything is different, the program is made anew from the graph; golden
+vectors are compared in either case.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from langchain_localhf.engines.base import PROBE_TEXTS
 from langchain_localhf.engines.batching import batches
 from langchain_localhf.engines.torch.accounting import foreign_parts
 from langchain_localhf.engines.torch.embedding_model import load_embedding_model, padded_to
-from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
+from langchain_localhf.engines.torch.refusals import check_device, padding_required, refuse_pickle
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
 from langchain_localhf.engines.torch.token_counts import TokenCounter
@@ -92,7 +92,8 @@ class TorchEncoder:
         limit = self._model.max_seq_length
         self.max_seq_length = None if limit is None or math.isinf(limit) else int(limit)
         self._counter = TokenCounter(self._model.tokenizer, lock=self._lock)
-        proof = prove(self._model, report, checkpoint, self._probe)
+        with padding_required(checkpoint):
+            proof = prove(self._model, report, checkpoint, self._probe)
         self.unused_weights = proof.unused_weights
         images = self._images.probed if self._images else 0
         self.probe_vectors = _of_documents(proof.probe_vectors, images=images)

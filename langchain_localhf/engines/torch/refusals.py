@@ -1,15 +1,18 @@
-"""What users ask of a model that is refused before anything is loaded."""
+"""What is refused that users ask of a model, and what a model lacks that they have to name."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from langchain_localhf.errors import DeviceUnavailableError, UnsafeModelError
+from langchain_localhf.errors import CheckpointError, DeviceUnavailableError, UnsafeModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from langchain_localhf.checkpoint.checkpoint import Checkpoint
 
 
 def refuse_pickle(model_kwargs: Mapping[str, Any]) -> None:
@@ -42,3 +45,23 @@ def check_device(device: object) -> None:
     if wanted.type == "mps" and not torch.backends.mps.is_available():
         msg = f"there is no device {device!r} on this machine"
         raise DeviceUnavailableError(msg, hint='leave device out, or use "cpu"')
+
+
+@contextlib.contextmanager
+def padding_required(checkpoint: Checkpoint) -> Iterator[None]:
+    """Says what is missing in a language model that reads texts together, and was saved without a padding token.
+
+    Raises:
+        CheckpointError: It is missing.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "padding token" not in str(error):
+            raise
+        msg = f"{checkpoint.folder} names no padding token, so texts of different lengths cannot run together"
+        hint = (
+            "name it, as the model's card does, in model_kwargs: "
+            '{"config_kwargs": {"pad_token_id": ...}, "processor_kwargs": {"pad_token": ...}}'
+        )
+        raise CheckpointError(msg, hint=hint) from error

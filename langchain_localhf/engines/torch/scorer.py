@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from langchain_localhf.engines.base import PROBE_PAIRS
 from langchain_localhf.engines.batching import batches
-from langchain_localhf.engines.torch.refusals import check_device, refuse_pickle
+from langchain_localhf.engines.torch.refusals import check_device, padding_required, refuse_pickle
 from langchain_localhf.engines.torch.remote_code import code_for, trusted_code
 from langchain_localhf.engines.torch.soundness import prove, recorded_loading
 from langchain_localhf.engines.torch.token_counts import TokenCounter
@@ -24,7 +23,7 @@ from langchain_localhf.errors import CheckpointError, InputError
 from langchain_localhf.store.offline import hub_offline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,7 +75,7 @@ class TorchScorer:
         self.max_seq_length = None if limit is None or limit > LARGE_INTEGER else int(limit)
         self._counter = TokenCounter(self._model.tokenizer, lock=self._lock)
         # Before the activation function: a sigmoid can hide that a score depends on random weights.
-        with _padding_required(checkpoint):
+        with padding_required(checkpoint):
             proof = prove(self._model, report, checkpoint, lambda: self._predict(PROBE_PAIRS, activation_fn=_unchanged))
         self.unused_weights = proof.unused_weights
         if model_kwargs.get("max_length") is not None:
@@ -139,22 +138,6 @@ class TorchScorer:
         limit = self.max_seq_length or _ASSUMED_MAX_TOKENS
         cut = limit * _CHARACTERS_A_TOKEN
         return [min(count, limit) for count in self.count_tokens([(one[:cut], other[:cut]) for one, other in pairs])]
-
-
-@contextlib.contextmanager
-def _padding_required(checkpoint: Checkpoint) -> Iterator[None]:
-    """Says what is missing in a language model that became a classifier, and was saved without a padding token."""
-    try:
-        yield
-    except ValueError as error:
-        if "padding token" not in str(error):
-            raise
-        msg = f"{checkpoint.folder} names no padding token, so pairs of different lengths cannot run together"
-        hint = (
-            "name it, as the model's card does, in model_kwargs: "
-            '{"config_kwargs": {"pad_token_id": ...}, "processor_kwargs": {"pad_token": ...}}'
-        )
-        raise CheckpointError(msg, hint=hint) from error
 
 
 def _unchanged(logits: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from support import checkpoints
+from support import checkpoints, language_models
 from support.checkpoints import edit_json, edit_weights, without
 from transformers import AutoModel, AutoTokenizer
 
@@ -114,6 +114,15 @@ class TestVectors:
         mask = inputs["attention_mask"].unsqueeze(-1)
         expected = tokens[:, 0] if pooling == "cls" else (tokens * mask).sum(1) / mask.sum(1)
         assert np.allclose(_encode(_open(folder, pooling=pooling)), expected.numpy(), atol=1e-5)
+
+    def test_a_plain_checkpoint_without_a_padding_token(self, tmp_path: Path) -> None:
+        """A language model may name none; the settings of the hint make it run."""
+        folder = language_models.copy("gpt2", tmp_path / "gpt2")
+        with pytest.raises(CheckpointError, match="names no padding token") as caught:
+            _open(folder, pooling="mean")
+        named = {"config_kwargs": {"pad_token_id": 0}, "processor_kwargs": {"pad_token": "<|endoftext|>"}}
+        assert all(name in str(caught.value.hint) for name in named)
+        assert np.isfinite(_encode(_open(folder, pooling="mean", **named))).all()
 
     def test_a_plain_checkpoint_takes_all_settings(self, tmp_path: Path) -> None:
         """Nested settings and prompts reach the parts that are put together here."""
