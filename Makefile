@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # Tests and benchmarks export language models with it.
 export LOCALHF_OPTIMUM_CLI := $(abspath $(VENV)-export/bin/optimum-cli)
 
-.PHONY: help demo test test-offline test-matrix lint check format docs notebooks bench export-env clean
+.PHONY: help demo test test-offline test-matrix lint check format docs compare notebooks bench export-env clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ docs: $(VENV)/.dev ## Build the documentation into build/site; a broken link or 
 
 notebooks: $(VENV)/.dev ## Run the notebooks anew, without a network, and write what they show
 	$(BIN)/python notebooks/execute.py
+
+compare: $(VENV)/.bench $(VENV)-bench-fastembed/.installed ## Compare features with the peers, each cell by a program
+	$(BIN)/python benchmarks/features.py --environments $(abspath $(VENV))
 
 bench: $(VENV)/.bench $(BENCH:%=$(VENV)-bench-%/.installed) $(VENV)-export/.bench ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/bench.py --environments $(abspath $(VENV))

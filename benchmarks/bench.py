@@ -1,4 +1,4 @@
-"""Measures this package and its peers side by side on one machine, and writes the table and the plot of the docs.
+"""Measures this package and its peers side by side on one machine, and writes the tables and the plots of the docs.
 
 Every contestant runs in a process and an environment of its own, with its own defaults. They take turns, round by
 round, so that whatever else the machine does meets all of them. `make bench` makes the environments and starts this;
@@ -77,7 +77,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
         metavar="PREFIX",
         help="what the paths of theirs begin with",
     )
-    add("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where to write table, plot and figures")
+    add("--docs", type=Path, default=ROOT / "docs", metavar="FOLDER", help="where to write tables, plots and figures")
     arguments = parser.parse_args(words)
     if arguments.quick:
         vars(arguments).update(QUICK)
@@ -89,7 +89,8 @@ def main(words: list[str] | None = None) -> None:
     arguments = arguments_of(words)
     with tempfile.TemporaryDirectory() as shared:
         results = run(arguments, Path(shared))
-    report.write(results, arguments.docs)
+    # Figures of a run that goes elsewhere are no figures for the README.
+    report.write(results, arguments.docs, ROOT / "README.md" if arguments.docs == ROOT / "docs" else None)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = 741
+_WRITTEN_BY_PROGRAMS = ("benchmarks.md", "comparison.md")
 # As text splitters leave them: full chunks, last pieces of sections, headings and lists.
 _LENGTHS = [*[(500, 1500)] * 5, *[(120, 500)] * 4, *[(20, 120)] * 3]
 
@@ -23,7 +24,7 @@ _LENGTHS = [*[(500, 1500)] * 5, *[(120, 500)] * 4, *[(20, 120)] * 3]
 def _words() -> Iterator[str]:
     files = [
         ROOT / "README.md",
-        *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "benchmarks.md"),
+        *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name not in _WRITTEN_BY_PROGRAMS),
         *sorted((ROOT / "examples" / "state_of_the_union").glob("*.txt")),
     ]
     for path in files:

@@ -1,128 +1,115 @@
-"""Writes what was measured into the documentation: a table between two marks, a plot, and every single figure."""
+"""Writes what was measured into the documentation: tables between two marks, plots, and every single figure.
+
+Run by itself, it writes tables and plots anew from the figures that were measured last.
+"""
 
 from __future__ import annotations
 
 import json
-import statistics
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contestants import BASELINE, BF16, F32, FASTEMBED, GENERAL, INT8
-from side_by_side import is_steady
+import measures
+import plots
+import serving_report
+from contestants import BASELINE, BF16, F32, FASTEMBED, GENERAL, INT8, TORCH
+from marks import part, replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    Row = dict[str, Any]
+    from measures import Measure, Row
 
-PAGE, PLOT, FIGURES = "benchmarks.md", "benchmarks.svg", "benchmarks.json"
-BEGIN, END = "<!-- written by `make bench`: begin -->", "<!-- written by `make bench`: end -->"
-_UNSTEADY = "\\*"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column of a table.
-
-    Attributes:
-        title: Its head, with the unit.
-        value: The value of a row.
-        better: Whether `more` or `less` is better, for the ratio to the baseline; empty for no ratio.
-        rounds: The figure whose rounds tell whether the value is steady; empty if it is measured once.
-        digits: How many digits after the point.
-    """
-
-    title: str
-    value: Callable[[Row], float]
-    better: str = ""
-    rounds: str = ""
-    digits: int = 0
-
-    def ratio(self, row: Row, other: Row) -> float:
-        """How many times better a row is than another one."""
-        one, two = self.value(row), self.value(other)
-        return one / two if self.better == "more" else two / one
-
-    def cell(self, row: Row, baseline: Row | None) -> str:
-        """The value, the ratio to the baseline, and a mark if the rounds disagree."""
-        text = f"{self.value(row):,.{self.digits}f}"
-        if self.better and baseline is not None and baseline is not row:
-            text += f" ({self.ratio(row, baseline):.1f})"
-        return text if not self.rounds or is_steady(row[self.rounds]) else text + _UNSTEADY
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, FIGURES = "benchmarks.md", "benchmarks.json"
+MARK, README_MARK = "written by `make bench`", "benchmarks"
 
 
-def _median(name: str, scale: float = 1.0) -> Callable[[Row], float]:
-    return lambda row: scale * statistics.median(row[name])
-
-
-def _a_second(name: str, count: float) -> Callable[[Row], float]:
-    return lambda row: count / statistics.median(row[name])
-
-
-def _embedding_measures(settings: dict[str, Any]) -> dict[str, Measure]:
-    return {
-        "start": Measure("first vector, s", _median("starts"), "less", "starts", 2),
-        "mixed": Measure("mixed chunks/s", _a_second("mixed", settings["chunks"]), "more", "mixed", 1),
-        "long": Measure("long chunks/s", _a_second("long", settings["long_chunks"]), "more", "long", 1),
-        "p50": Measure("query p50, ms", _median("query_p50", 1e3), "less", "query_p50", 1),
-        "p95": Measure("query p95, ms", _median("query_p95", 1e3), "less", "query_p95", 1),
-        "memory": Measure("memory, MB", lambda row: row["memory"], "less"),
-        "size": Measure("installed, MB", lambda row: row["size"], "less"),
-    }
-
-
-_CLOSENESS = {
-    "cosine": Measure("lowest cosine", lambda row: row["lowest_cosine"], digits=7),
-    "kept": Measure("neighbours kept, %", lambda row: 100 * row["neighbours_kept"], digits=1),
-}
-
-
-def _generation_measures(settings: dict[str, Any]) -> dict[str, Measure]:
-    tokens = settings["prompts"] * settings["new_tokens"]
-    return {
-        "batch": Measure("tokens/s", _a_second("batch", tokens), "more", "batch", 1),
-        "first": Measure("first token, ms", _median("first_token", 1e3), "less", "first_token"),
-        "memory": Measure("memory, MB", lambda row: row["memory"], "less"),
-        "same": Measure("same answers, %", lambda row: 100 * row["same_answers"]),
-    }
-
-
-def write(results: dict[str, Any], docs: Path) -> None:
-    """Writes the table into its place on the page, the plot, and the figures.
+def write(results: dict[str, Any], docs: Path, readme: Path | None = None) -> None:
+    """Writes the tables into their places on the page and in the README, the plots, and the figures.
 
     Raises:
-        SystemExit: The page has no place for the table.
+        SystemExit: The page or the README has no place for the table.
     """
-    page = docs / PAGE
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{page} has no place for the table: it needs the lines {BEGIN} and {END}")
+    for path, name in ((docs / PAGE, MARK), (readme, README_MARK)):
+        if path is not None:
+            part(path, name)
     (docs / FIGURES).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    plot(results, docs / PLOT)
-    page.write_text(f"{before}{BEGIN}\n\n{text(results)}\n\n{END}{after}", encoding="utf-8")
+    for name, drawing in drawings(results).items():
+        (docs / name).write_text(drawing, encoding="utf-8")
+    replaced(docs / PAGE, MARK, text(results))
+    if readme is not None and "embeddings" in results:
+        replaced(readme, README_MARK, short(results))
+
+
+def short(results: dict[str, Any]) -> str:
+    """The table of the README: who embeds, and the figures that users ask for first."""
+    columns, rows = measures.embedding(results["settings"]), results["embeddings"]["contestants"]
+    names = [name for name in (BASELINE, FASTEMBED, TORCH, F32, BF16, INT8) if name in rows]
+    exact = [rows[name]["lowest_cosine"] for name in names if name != INT8]
+    machine = f"{results['machine']['cores']} cores of an {results['machine']['processor']}"
+    about = (
+        f"all-MiniLM-L6-v2 on {machine}, {results['date']}; in brackets how many times better than {BASELINE}."
+        f" The lowest cosine to the vectors of sentence-transformers is {min(exact):.5f} or more"
+    )
+    if INT8 in rows:
+        about += f", with int8 {rows[INT8]['lowest_cosine']:.3f}"
+    shown = {name: columns[name] for name in ("start", "mixed", "p50", "memory", "size")}
+    return f"{_table({name: rows[name] for name in names}, shown)}\n\n{about}."
+
+
+def drawings(results: dict[str, Any]) -> dict[str, str]:
+    """The plots, by the names of their files."""
+    drawn = {}
+    if "embeddings" in results:
+        columns, rows = measures.embedding(results["settings"]), results["embeddings"]["contestants"]
+        drawn["benchmarks-embedding.svg"] = plots.bars(_panel("Chunks embedded in a second", columns["mixed"], rows))
+        drawn["benchmarks-start.svg"] = plots.bars(
+            _panel("Seconds until the first vector", columns["start"], rows),
+            _panel("Memory at most, MB", columns["memory"], rows),
+        )
+    if "generation" in results:
+        columns, rows = measures.generation(results["settings"]), results["generation"]
+        drawn["benchmarks-generation.svg"] = plots.bars(
+            _panel("Tokens written in a second, 32 prompts together", columns["batch"], rows),
+            _panel("Milliseconds until the first token, after 400 words", columns["first"], rows),
+        )
+    return drawn
+
+
+def _panel(title: str, measure: Measure, rows: dict[str, Row]) -> plots.Panel:
+    bars = []
+    for name, row in rows.items():
+        value, mark = measure.value(row), "" if measure.is_steady(row) else "*"
+        text = f"{value:,.{measure.digits}f}{mark}"
+        bars.append(plots.Bar(name, value, text, ours=name.startswith("localhf")))
+    unsteady = "" if all(map(measure.is_steady, rows.values())) else "; * unsteady"
+    return plots.Panel(title, f"{measure.better} is better{unsteady}", bars)
 
 
 def text(results: dict[str, Any]) -> str:
     """Everything that is written on the page, in Markdown."""
-    settings, parts = results["settings"], [_machine(results), f"![The figures as bars]({PLOT})"]
+    settings, parts = results["settings"], [_machine(results)]
     if "embeddings" in results:
-        rows, measures = results["embeddings"]["contestants"], _embedding_measures(settings)
-        parts += [_about_embeddings(settings), _table(rows, measures)]
-        parts += ["How close the vectors are to those of sentence-transformers:", _table(rows, _CLOSENESS)]
+        rows, columns = results["embeddings"]["contestants"], measures.embedding(settings)
+        parts += ["![How many chunks each embeds in a second](benchmarks-embedding.svg)"]
+        parts += ["![How long each takes to its first vector, and how much memory](benchmarks-start.svg)"]
+        parts += [_about_embeddings(settings), _table(rows, columns)]
+        parts += ["How close the vectors are to those of sentence-transformers:", _table(rows, measures.CLOSENESS)]
         parts.append(_limit(results))
     if "generation" in results:
-        parts += [_about_generation(settings), _table(results["generation"], _generation_measures(settings))]
+        parts += ["![How fast each writes text](benchmarks-generation.svg)"]
+        parts += [_about_generation(settings), _table(results["generation"], measures.generation(settings))]
     parts += ["What was to be reached:", _targets(results), _versions(results)]
     return "\n\n".join(parts)
 
 
-def _table(rows: dict[str, Row], measures: dict[str, Measure]) -> str:
-    columns = list(measures.values())
-    lines = ["| | " + " | ".join(column.title for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+def _table(rows: dict[str, Row], columns: dict[str, Measure]) -> str:
+    heads = [column.title for column in columns.values()]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(one.cell(row, rows.get(BASELINE)) for one in columns) + " |")
+        cells = [column.cell(row, rows.get(BASELINE)) for column in columns.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -130,8 +117,8 @@ def _machine(results: dict[str, Any]) -> str:
     facts = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     return (
         f"Measured on {results['date']}. Machine: {facts}.\n\n"
-        f"In brackets: how many times better than {BASELINE}. {_UNSTEADY} The slowest round took over 1.3 times as long"
-        " as the fastest: something else had the cores, or the library is unsteady."
+        f"In brackets: how many times better than {BASELINE}. {measures.UNSTEADY} The slowest round took"
+        " over 1.3 times as long as the fastest: something else had the cores, or the library is unsteady."
     )
 
 
@@ -156,7 +143,7 @@ def _about_generation(settings: dict[str, Any]) -> str:
 def limit(results: dict[str, Any], name: str) -> float:
     """What part of the machine's limit a contestant reaches with the long chunks, in percent."""
     found, precision = results["embeddings"]["limit"], name.rpartition(" ")[2]
-    measure = _embedding_measures(results["settings"])["long"]
+    measure = measures.embedding(results["settings"])["long"]
     rate = measure.value(results["embeddings"]["contestants"][name])
     return float(100 * rate * found["operations"] / found["rates"][precision])
 
@@ -194,7 +181,7 @@ def targets(results: dict[str, Any]) -> list[tuple[str, float, float]]:
     if "embeddings" in results:
         found += _embedding_targets(results)
     rows = results.get("generation", {})
-    measure = _generation_measures(results["settings"])["batch"]
+    measure = measures.generation(results["settings"])["batch"]
     for name in (F32, GENERAL):
         if name in rows and BASELINE in rows:
             ratio = measure.ratio(rows[name], rows[BASELINE])
@@ -203,14 +190,14 @@ def targets(results: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 
 def _embedding_targets(results: dict[str, Any]) -> list[tuple[str, float, float]]:
-    rows, measures = results["embeddings"]["contestants"], _embedding_measures(results["settings"])
+    rows, columns = results["embeddings"]["contestants"], measures.embedding(results["settings"])
     ours = [name for name in (F32, BF16, INT8) if name in rows]
     found: list[tuple[str, float, float]] = []
 
     def times(measure: str, title: str, names: Sequence[str], other: str, wanted: float) -> None:
         present = [name for name in names if name in rows and other in rows]
         if present:
-            least = min(measures[measure].ratio(rows[name], rows[other]) for name in present)
+            least = min(columns[measure].ratio(rows[name], rows[other]) for name in present)
             whose = present[0] if len(present) == 1 else "the least of ours on OpenVINO"
             found.append((f"{title}, {whose}, times better than {other}", wanted, least))
 
@@ -237,33 +224,12 @@ def _versions(results: dict[str, Any]) -> str:
     return "Versions:\n\n" + "\n".join(f"- {'; '.join(names)}: {libraries}" for libraries, names in users.items())
 
 
-def plot(results: dict[str, Any], path: Path) -> None:
-    """The figures that matter most, as bars."""
-    import matplotlib as mpl  # noqa: PLC0415 - only for the plot
+def main() -> None:
+    """Writes everything anew from the figures."""
+    docs = ROOT / "docs"
+    write(json.loads((docs / FIGURES).read_text(encoding="utf-8")), docs, ROOT / "README.md")
+    serving_report.write(docs)
 
-    mpl.use("svg")
-    mpl.rcParams |= {"svg.hashsalt": "localhf", "svg.fonttype": "none", "font.size": 9}
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - after its settings
 
-    panels = []
-    if "embeddings" in results:
-        measures = _embedding_measures(results["settings"])
-        rows = results["embeddings"]["contestants"]
-        panels += [(measures[name], rows) for name in ("start", "mixed", "p50", "memory")]
-    if "generation" in results:
-        measures = _generation_measures(results["settings"])
-        panels += [(measures[name], results["generation"]) for name in ("batch", "first")]
-    figure, axes = plt.subplots((len(panels) + 1) // 2, 2, figsize=(10, 1.2 + 1.1 * len(panels)), squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    for axis, (measure, rows) in zip(axes.flat, panels, strict=False):
-        colours = ["#2a7f62" if name.startswith("localhf") else "#9aa5b1" for name in rows]
-        bars = axis.barh(list(rows), [measure.value(row) for row in rows.values()], color=colours)
-        axis.bar_label(bars, fmt=f"{{:,.{measure.digits}f}}", padding=3)
-        axis.set_title(f"{measure.title} ({measure.better} is better)", loc="left", fontsize=9)
-        axis.invert_yaxis()
-        axis.margins(x=0.15)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
 """`localhf serve` under load: many clients at once, compared with one that sends its next text after each reply.
 
-    python benchmarks/serving.py MODEL [MODEL ...]
+    python benchmarks/serving.py torch=MODEL "OpenVINO bf16"=MODEL --json docs/serving.json
 
-Server and clients share this machine. Rounds of both kinds take turns, and a round in which other processes took more
-than a twentieth of the processors is thrown away and done again.
+Each MODEL is a folder or a name in the store, behind what the table calls it. Server and clients share this machine.
+Rounds of both kinds take turns, and a round in which other processes took more than a twentieth of the processors is
+thrown away and done again.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 from corpus import _LENGTHS, _words
+from side_by_side import machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,32 +139,59 @@ def _percentile(values: list[float], share: float) -> float:
 @click.option("--seconds", default=5.0, show_default=True, help="How long a round takes.")
 @click.option("--minute", default=60.0, show_default=True, help="How long the clients ask without a pause; 0 to skip.")
 @click.option("--kind", "kinds", multiple=True, default=tuple(_KINDS), help="What is sent.")
-def main(
-    models: tuple[str, ...], clients: int, rounds: int, seconds: float, minute: float, kinds: tuple[str, ...]
-) -> None:
-    """Measures the server with each MODEL, a folder or a name in the store."""
+@click.option("--json", "file", type=Path, help="Where to write the figures; report.py makes a table of them.")
+def main(models: tuple[str, ...], kinds: tuple[str, ...], file: Path | None, **plan: float) -> None:
+    """Measures the server with each MODEL, a folder or a name in the store; NAME=MODEL says what the table calls it."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "texts.json"
         for kind in kinds:
             path.write_text(json.dumps(_texts(kind)), encoding="utf-8")
             for model in models:
-                server = Server(model)
-                _compare(server, path, f"{Path(model).name}, {kind}", (clients, rounds, seconds))
-                if minute:
-                    _say(f"{minute:g} s", server.load(path, clients=clients, seconds=minute, first=20_000))
-                print("exit status", server.end(), flush=True)
+                name, _, place = model.rpartition("=")
+                server = Server(place)
+                title = {"texts": _described(kind), "engine": name or Path(place).name}
+                print(", ".join(title.values()), flush=True)
+                try:
+                    rows.append(title | _row(server, path, plan))
+                finally:
+                    print("exit status", server.end(), flush=True)
+    if file:
+        results = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(()), **plan, "rows": rows}
+        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def _compare(server: Server, texts: Path, title: str, plan: tuple[int, int, float]) -> None:
-    clients, rounds, seconds = plan
-    seen = list(_rounds(server, texts, clients, rounds, seconds))
-    rates = {number: [one["a_second"] for one in seen if one["clients"] == number] for number in (1, clients)}
-    print(f"{title}: {[(number, len(rate)) for number, rate in rates.items()]} undisturbed rounds")
-    for number in rates:
-        _say(f"{number} clients", *(one for one in seen if one["clients"] == number))
-    if all(rates.values()):
-        ratio = statistics.median(rates[clients]) / statistics.median(rates[1])
-        print(f"  ratio {ratio:.2f}", flush=True)
+def _described(kind: str) -> str:
+    least, most = min(low for low, _ in _KINDS[kind]), max(high for _, high in _KINDS[kind])
+    return f"{kind}, {least} to {most:,} characters"
+
+
+def _row(server: Server, path: Path, plan: dict[str, float]) -> dict[str, float | None]:
+    """What one client and many saw, in rounds and without a pause.
+
+    Raises:
+        SystemExit: Other processes had the processors in every round.
+    """
+    clients = int(plan["clients"])
+    seen = list(_rounds(server, path, clients, int(plan["rounds"]), plan["seconds"]))
+    by_number = {number: [one for one in seen if one["clients"] == number] for number in (1, clients)}
+    for number, rounds in by_number.items():
+        _say(f"{number} clients, {len(rounds)} undisturbed rounds", *rounds)
+    if not all(by_number.values()):
+        raise SystemExit("other processes took too much of this machine: there is no undisturbed round of both kinds")
+    rates = [statistics.median(one["a_second"] for one in rounds) for rounds in by_number.values()]
+    steady = server.load(path, clients=clients, seconds=plan["minute"], first=20_000) if plan["minute"] else None
+    replies, health = (steady["reply_seconds"], steady["health_seconds"]) if steady else (None, None)
+    if steady:
+        _say(f"{plan['minute']:g} s", steady)
+    return {
+        "one": round(rates[0]),
+        "many": round(rates[1]),
+        "steady": round(steady["a_second"]) if steady else None,
+        "reply_p50": round(_percentile(replies, 0.5), 1) if replies else None,
+        "reply_p99": round(_percentile(replies, 0.99), 1) if replies else None,
+        "health_p99": round(_percentile(health, 0.99), 1) if health else None,
+    }
 
 
 def _say(what: str, *seen: dict[str, Any]) -> None:

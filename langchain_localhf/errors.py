@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""The errors of this package, as a tree.
 
 ```
 LocalHFError
@@ -18,7 +18,7 @@ LocalHFError
 │   ├── EngineNotInstalledError(ImportError)   an extra is not installed
 │   └── DeviceUnavailableError                 no such device on this machine
 ├── FingerprintMismatchError                   a collection was filled by another model
-└── InputError(ValueError)                     a text, a message, a setting that cannot be used; with its index
+└── InputError(ValueError)                     a text, a message or a setting cannot be used
 ```
 
 `chat_models` adds `TruncatedAnswerError`, which is LangChain's `OutputParserException`, too: an answer in a required

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+DOCS = BENCHMARKS.parent / "docs"
+SVG = "{http://www.w3.org/2000/svg}"
 SETTINGS = {"chunks": 100, "long_chunks": 50, "queries": 5, "rounds": 3, "starts": 2, "prompts": 4, "new_tokens": 8}
 NAMES = ("langchain_huggingface, torch", "localhf, OpenVINO f32")
 
@@ -36,7 +39,8 @@ def page(tmp_path: Path, script: Any) -> Path:
     report = script("report")
     path = tmp_path / "docs" / report.PAGE
     path.parent.mkdir()
-    path.write_text(f"# Before\n\n{report.BEGIN}\nan old table\n{report.END}\n\n# After\n", encoding="utf-8")
+    begin, end = script("marks").marks(report.MARK)
+    path.write_text(f"# Before\n\n{begin}\nan old table\n{end}\n\n# After\n", encoding="utf-8")
     return path
 
 
@@ -75,7 +79,8 @@ def test_a_quick_run_measures_real_workers_and_fills_the_page(
     assert "\n| localhf, OpenVINO f32 | " in written
     assert rows["localhf, OpenVINO f32"]["lowest_cosine"] > 0.99999
     assert len(rows["localhf, OpenVINO f32"]["mixed"]) == 2
-    assert "<svg" in (page.parent / "benchmarks.svg").read_text(encoding="utf-8")
+    assert len(list(page.parent.glob("benchmarks-*.svg"))) == 2
+    assert "![How many chunks each embeds in a second](benchmarks-embedding.svg)" in written
 
 
 def test_the_table_says_how_many_times_better_each_is_than_the_baseline(script: Any) -> None:
@@ -109,6 +114,40 @@ def test_a_page_without_a_place_is_left_alone(page: Path, script: Any) -> None:
     with pytest.raises(SystemExit, match="has no place for the table"):
         script("report").write(results(row(), row()), page.parent)
     assert page.read_text(encoding="utf-8") == "# Mine\n"
+
+
+def test_a_readme_without_a_place_is_left_alone(page: Path, tmp_path: Path, script: Any) -> None:
+    """So is a README."""
+    readme = tmp_path / "README.md"
+    readme.write_text("# Mine\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="has no place for the table"):
+        script("report").write(results(row(), row()), page.parent, readme)
+    assert readme.read_text(encoding="utf-8") == "# Mine\n"
+
+
+def test_the_documentation_is_what_was_measured(script: Any) -> None:
+    """The tables of the page and of the README, and every plot, are made of the committed figures."""
+    report, serving, part = script("report"), script("serving_report"), script("marks").part
+    figures, served = (json.loads((DOCS / one.FIGURES).read_text(encoding="utf-8")) for one in (report, serving))
+    assert part(DOCS / report.PAGE, report.MARK) == report.text(figures)
+    assert part(DOCS / serving.PAGE, serving.MARK) == serving.text(served)
+    assert part(DOCS.parent / "README.md", report.README_MARK) == report.short(figures)
+    plots = report.drawings(figures) | {serving.PLOT: serving.drawing(served)}
+    assert {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.svg")} == plots
+
+
+def test_a_plot_is_well_formed_and_true_to_scale(script: Any) -> None:
+    """Half the value is half the bar; names and figures are text, whatever signs are in them."""
+    plots = script("plots")
+    panel = plots.Panel("Ships & boats", "more is better", [plots.Bar("<ours>", 2, "2", ours=True)])
+    panel.bars.append(plots.Bar("theirs", 1, "1*", ours=False))
+    drawing = ET.fromstring(plots.bars(panel, panel))  # noqa: S314 - our own
+    bars = [one for one in drawing.iter(f"{SVG}rect") if one.get("class") in ("ours", "theirs")]
+    widths = [float(one.attrib["width"]) for one in bars]
+    assert [one.get("class") for one in bars] == ["ours", "theirs"] * 2
+    assert widths[0] == pytest.approx(2 * widths[1])
+    words = ["".join(one.itertext()) for one in drawing.iter(f"{SVG}text")]
+    assert words[:5] == ["Ships & boatsmore is better", "<ours>", "2", "theirs", "1*"]
 
 
 def test_a_worker_that_fails_says_why(script: Any) -> None:

@@ -36,6 +36,8 @@ LINK = re.compile(
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 ELSEWHERE = re.compile(r"[a-z]+:|#|/")  # on the web, or on the same page
+# What a search shows last: these pages have many words by the way.
+BY_THE_WAY = re.compile(r"adr/|benchmarks|notebooks/|CHANGELOG|CONTRIBUTING")
 # A name below that of MkDocs, so that a warning fails a strict build.
 log = logging.getLogger("mkdocs.plugins.repository")
 
@@ -59,6 +61,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Turns the links between files of the repository into links between pages."""
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]  # it would list this page alone
+    if BY_THE_WAY.match(page.file.src_uri):
+        page.meta["search"] = {"boost": 0.2}
     return LINK.sub(lambda link: _turned(link, page.file.src_uri, files), markdown)
 
 
