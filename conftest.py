@@ -121,6 +121,7 @@ def reader(hub: FakeHub, language_models: Path, tmp_path_factory: pytest.TempPat
         terminal.close()
     # Chroma keeps an open database by its path, and the next page has a `db` of its own.
     SharedSystemClient.clear_system_cache()
+    shutil.rmtree(home)  # with its models; there are many pages
 
 
 @pytest.fixture(scope="module")

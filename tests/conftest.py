@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,8 +35,8 @@ def network(request: pytest.FixtureRequest) -> Iterator[NetworkGuard]:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home folder, and an environment that names no model folder."""
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home folder, gone after the test with its models, and an environment that names no model folder."""
     folder = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(
@@ -43,7 +44,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
