@@ -180,6 +180,8 @@ def test_errors(service: Service) -> None:
     """A question that is none has a status; one that is too long for the model ends the stream with words."""
     for wrong in ({"question": ""}, {"question": "a" * 2001}, {}):
         assert service.client.post("/ask", json=wrong).status_code == 422
+    half = service.client.post("/ask", content=rb'{"question": "\ud800"}', headers={"Content-Type": "application/json"})
+    assert (half.status_code, half.json()["detail"][0]["loc"]) == (422, ["body", "question"])
     (first, _), (last, error) = service.ask("海" * 2000)
     assert (first, last, error.keys()) == ("sources", "error", {"error", "hint"})
     assert f"the model can look at {WINDOW:,}" in error["error"]

@@ -103,7 +103,8 @@ def test_command(pages: dict[str, Page], name: str, command: click.Command) -> N
     words = section.partition("¶")[0].split()
     for option in (parameter for parameter in command.params if parameter.param_type_name == "option"):
         assert {word.strip(",") for word in words} >= set(option.opts), option.name
-        assert " ".join((option.help or "").split()) in " ".join(words), option.name
+        assert option.help, f"{option.name} needs a help text"
+        assert " ".join(option.help.split()) in " ".join(words), option.name
 
 
 def test_exit_codes(pages: dict[str, Page]) -> None:
@@ -141,6 +142,15 @@ def test_nothing_from_elsewhere(pages: dict[str, Page], site: Path) -> None:
         assert "url(http" not in style.read_text(encoding="utf-8").replace("'", "").replace('"', ""), style
 
 
+def test_search(site: Path) -> None:
+    """Words of code are found, and pages that have many words by the way come last."""
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    words = re.split(index["config"]["separator"], 'chat.stream(text, stop=["."]) 3.14')
+    assert words == ["chat", "stream", "text", "stop", "3.14"]
+    boosted = {page["location"].partition("#")[0]: page.get("boost", 1) for page in index["docs"]}
+    assert boosted["notebooks/streaming.html"] == boosted["CHANGELOG.html"] < boosted["guides/chat.html"]
+
+
 def test_links(pages: dict[str, Page], site: Path) -> None:
     """Every link inside of the site leads to a page that is there, and to a place on it."""
     seen = 0
@@ -176,6 +186,7 @@ def test_every_notebook_and_example_is_a_page(pages: dict[str, Page], site: Path
             assert " ".join("".join(output.get("text", "")).split()) in " ".join(page.text.split())
     for path in (ROOT / "examples").glob("*/README.md"):
         assert f"examples/{path.parent.name}/index.html" in pages
+        assert f"{path.parent.name}/index.html" in pages["examples/index.html"].links
 
 
 def test_decisions() -> None:
@@ -233,7 +244,7 @@ def turned(place: str, markdown: str) -> str:
         "examples/docker/README.md",
     ]
     files = Files([File(one, "docs", "site", use_directory_urls=False) for one in places])
-    page = SimpleNamespace(file=SimpleNamespace(src_uri=place), is_homepage=False)
+    page = SimpleNamespace(file=SimpleNamespace(src_uri=place), is_homepage=False, meta={})
     shown: str = REPOSITORY["on_page_markdown"](markdown, page=page, config=None, files=files)
     return shown
 

@@ -3,7 +3,7 @@
     python index.py ../state_of_the_union
     uvicorn app:app
 
-Settings are environment variables: EMBEDDING_MODEL, DATABASE, CHAT_MODEL, MAX_TOKENS.
+Settings are environment variables: EMBEDDING_MODEL, DATABASE, CHAT_MODEL, CHAT_BACKEND, MAX_TOKENS.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from collection import DATABASE, EMBEDDING_MODEL, opened
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from langchain_core.prompts import ChatPromptTemplate
@@ -25,6 +26,7 @@ from langchain_localhf import ChatHuggingFace
 from langchain_localhf.errors import InputError, LocalHFError
 
 CHAT_MODEL = os.environ.get("CHAT_MODEL", "HuggingFaceTB/SmolLM2-135M-Instruct")
+CHAT_BACKEND = os.environ.get("CHAT_BACKEND", "pipeline")
 MAX_TOKENS = int(os.environ.get("MAX_TOKENS", "256"))
 PASSAGES = 4
 PROMPT = ChatPromptTemplate(
@@ -40,7 +42,7 @@ logger = logging.getLogger("uvicorn.error")
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Loads both models before the first request; one that is not here ends the start, and the log says what helps."""
     app.state.collection = opened()
-    app.state.chat = ChatHuggingFace.from_model_id(CHAT_MODEL, max_tokens=MAX_TOKENS)
+    app.state.chat = ChatHuggingFace.from_model_id(CHAT_MODEL, backend=CHAT_BACKEND, max_tokens=MAX_TOKENS)
     yield
 
 
@@ -77,6 +79,13 @@ def described(error: LocalHFError) -> dict[str, Any]:
 async def refuse(_: Request, error: LocalHFError) -> JSONResponse:
     """A text that cannot be used is the client's affair; all else is for whoever runs this."""
     return JSONResponse(described(error), status_code=422 if isinstance(error, InputError) else 503)
+
+
+@app.exception_handler(RequestValidationError)
+async def misread(_: Request, error: RequestValidationError) -> JSONResponse:
+    """As FastAPI itself, but without the input: half a character in it cannot be sent back."""
+    detail = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in error.errors()]
+    return JSONResponse({"detail": detail}, status_code=422)
 
 
 async def found(asked: Question, request: Request) -> Material:

@@ -132,7 +132,8 @@ def open_generator(  # noqa: PLR0913 - what a user can say about a model
             batch_size=batch_size,
             model_kwargs=model_kwargs,
         )
-    _require(backend, "llguidance")
+    is_compiled = manifest is not None and manifest.compiled is not None
+    _require(backend, "llguidance", instead=', or run what was compiled: backend="openvino"' if is_compiled else "")
     from langchain_localhf.engines.torch.generator import TorchGenerator  # noqa: PLC0415 - the framework loads on first use
     from langchain_localhf.engines.torch.language_model import load_language_model  # noqa: PLC0415 - as above
 
@@ -159,6 +160,18 @@ def adopt_pipeline(pipeline: object, *, batch_size: int | None) -> Generator:
     from langchain_localhf.engines.torch.language_model import adopt  # noqa: PLC0415 - as above
 
     return TorchGenerator(adopt(pipeline), batch_size=batch_size)
+
+
+def require_compiling() -> None:
+    """Checks that both engines are installed, for what is compiled for the one is compared with the other.
+
+    Raises:
+        EngineNotInstalledError: One of them is not.
+    """
+    for backend in _EXTRAS:
+        if not installed(backend):
+            msg = f"compiling needs the {backend} engine, which is not installed"
+            raise EngineNotInstalledError(msg, hint='pip install "langchain-localhf[compile]"')
 
 
 def require_compiler(precision: Precision, texts: Sequence[str] = (), *, reads_images: bool = False) -> None:
@@ -256,11 +269,11 @@ def export_language_model(
     )
 
 
-def _require(backend: str, *more: str) -> None:
-    """Checks that there is an engine, and that it is installed, with `more` of its packages."""
+def _require(backend: str, *more: str, instead: str = "") -> None:
+    """Checks that there is an engine, and it is installed, with `more` of its packages; `instead` ends the hint."""
     if backend not in _EXTRAS:
         msg = f"there is no engine for backend={backend!r}"
         raise UnsupportedModelError(msg, hint=f"use one of {', '.join(_EXTRAS)}")
     if not installed(backend) or not all(map(find_spec, more)):
         msg = f"the {backend} engine is not installed"
-        raise EngineNotInstalledError(msg, hint=f'pip install "langchain-localhf[{backend}]"')
+        raise EngineNotInstalledError(msg, hint=f'pip install "langchain-localhf[{backend}]"{instead}')

@@ -73,6 +73,7 @@ def compile_model(
     if not force and _is_compiled(manifest, precision):
         _say(f"{found.name} is compiled already", wanted=show_progress)
         return found
+    engines.require_compiling()
     _say(f"compiling {found.name}", wanted=show_progress)
     with the_store().locked(found.name), _staged(found.folder) as staged:
         checkpoint = Checkpoint.read(found.folder)

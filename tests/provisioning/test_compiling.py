@@ -191,16 +191,14 @@ class TestCompile:
         finally:
             added.folder.chmod(0o755)
 
-    @pytest.mark.parametrize(("missing", "extra"), [("openvino", "openvino"), ("nncf", "compile")])
-    def test_what_is_not_installed(
-        self, added: LocalModel, monkeypatch: pytest.MonkeyPatch, missing: str, extra: str
-    ) -> None:
-        """The extra to install is named."""
+    @pytest.mark.parametrize("missing", ["sentence_transformers", "openvino", "nncf"])
+    def test_what_is_not_installed(self, added: LocalModel, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+        """The extra that brings all of it is named."""
         found = engines.find_spec
         monkeypatch.setattr(engines, "find_spec", lambda name: None if name == missing else found(name))
         with pytest.raises(EngineNotInstalledError) as caught:
             provisioning.compile_model(added, precision="int8", texts=TEXTS)
-        assert f"langchain-localhf[{extra}]" in str(caught.value)
+        assert caught.value.hint == 'pip install "langchain-localhf[compile]"'
 
     def test_left_over_of_a_killed_run(self, graph: LocalModel) -> None:
         """It is cleared away, and hides nothing until then."""

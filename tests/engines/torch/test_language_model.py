@@ -36,6 +36,7 @@ from langchain_localhf.errors import (
     UnsupportedModelError,
 )
 from langchain_localhf.llms import HuggingFacePipeline
+from langchain_localhf.store.compilation import Compilation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -424,9 +425,22 @@ def test_an_engine_that_is_half_installed(tmp_path: Path, monkeypatch: pytest.Mo
     """The hint is the extra that brings the rest, and embeddings do without it."""
     folder = language_models.copy("gpt2", tmp_path / "model")  # another test may hold the shared one, already loaded
     monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "llguidance" else name)
-    with pytest.raises(EngineNotInstalledError, match=r"langchain-localhf\[torch\]"):
+    with pytest.raises(EngineNotInstalledError, match=r"langchain-localhf\[torch\]") as caught:
         HuggingFacePipeline.from_model_id(str(folder), "text-generation")
+    assert "openvino" not in str(caught.value)
     assert engines.installed()
+
+
+def test_an_engine_that_is_not_installed_for_a_compiled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint also names the engine that runs what was compiled, which has to be asked for."""
+    store, name = tmp_path / "store", "org/compiled"
+    compiled = Compilation(precision="f32", versions={}, files=())
+    checkpoints.stored(store, name, language_models.folder("llama"), compiled=compiled)
+    monkeypatch.setenv("LOCALHF_HOME", str(store))
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "llguidance" else name)
+    with pytest.raises(EngineNotInstalledError) as caught:
+        HuggingFacePipeline.from_model_id(name, "text-generation")
+    assert caught.value.hint == 'pip install "langchain-localhf[torch]", or run what was compiled: backend="openvino"'
 
 
 SCRIPT = """
