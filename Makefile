@@ -71,10 +71,12 @@ $(VENV)/bin/python:
 
 # The stamps make a second run start at once, and a changed pyproject.toml install anew.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV); this takes a minute or two"
 	$(PIP) --editable ".[demo]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV); this takes some minutes"
 	$(PIP) --editable ".[dev]"
 	@touch $@ $(VENV)/.demo
 

@@ -24,7 +24,7 @@ sys.addaudithook(count_connections)
 started = time.perf_counter()
 
 from langchain_core.documents import Document  # noqa: E402 - the clock and the counter start before the imports
-from langchain_text_splitters import CharacterTextSplitter  # noqa: E402
+from langchain_text_splitters import RecursiveCharacterTextSplitter  # noqa: E402
 
 from langchain_localhf import HuggingFaceEmbeddings  # noqa: E402
 from langchain_localhf.vectorstores import Chroma  # noqa: E402
@@ -54,7 +54,7 @@ embedded: list[str] = []
 documents = [
     Document(path.read_text(encoding="utf-8"), metadata={"source": path.stem}) for path in sorted(TEXTS.glob("*.txt"))
 ]
-chunks = CharacterTextSplitter(chunk_size=1000, chunk_overlap=0).split_documents(documents)
+chunks = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=0).split_documents(documents)
 embeddings = CountingEmbeddings(model_name="all-MiniLM-L6-v2", show_progress=True)
 loaded = time.perf_counter()
 print(f"model         {embeddings.model_name}, {embeddings.dimension} dimensions, {embeddings.fingerprint[:12]}")

@@ -46,6 +46,10 @@ class Application(click.Group):
             code = _ended_by(error)
         sys.exit(code if isinstance(code, int) else DONE)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the arguments; none at all ask for help."""
+        return super().parse_args(ctx, args or ["--help"])
+
 
 def _ended_by(error: Exception) -> int:
     if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from langchain_localhf.store.compilation import Precision
     from langchain_localhf.store.model_store import LocalModel
 
+_NO_MODELS = "no models yet; bring one: localhf pull MODEL"
 _LOCKFILE = "localhf.lock"  # as in store.lockfile, which is not imported before a command runs
 _format = click.option(
     "--format", "output_format", type=click.Choice(["human", "json"]), default="human", show_default=True,
@@ -76,8 +77,10 @@ def pull(
     if not models and not locked:
         msg = "name a model, or use --locked to pull those of the lockfile"
         raise click.UsageError(msg)
-    from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
+    from langchain_localhf import engines, provisioning  # noqa: PLC0415 - keeps `--help` fast
 
+    if compiled:
+        engines.require_compiling()  # before anything is downloaded
     with interrupted_at_once():
         pulled = provisioning.pull(
             *models, lock=lock, locked=locked, trust_remote_code=trust_remote_code, show_progress=True
@@ -195,7 +198,7 @@ def list_models(*, output_format: str) -> None:
     models = provisioning.models()
     give_models(models, output_format)
     if not models:
-        say("no models yet; bring one: localhf pull MODEL")
+        say(_NO_MODELS)
 
 
 @main.command()
@@ -219,7 +222,7 @@ def show(model: str, *, output_format: str) -> None:
 def verify(context: click.Context, models: tuple[str, ...], *, every: bool, output_format: str) -> None:
     """Compare every file with what was pulled; works offline.
 
-    Exits with 1 and lists each difference if there is one.
+    Exits with 1 and lists each difference if there is one, and with 1 if there is nothing to compare.
     """
     if models and every:
         msg = "name models, or use --all"
@@ -227,7 +230,10 @@ def verify(context: click.Context, models: tuple[str, ...], *, every: bool, outp
     from langchain_localhf import provisioning  # noqa: PLC0415 - keeps `--help` fast
 
     chosen = [provisioning.show(name) for name in models] or provisioning.models()
-    if not give_differences(((model, provisioning.verify(model)) for model in chosen), output_format):
+    equal = give_differences(((model, provisioning.verify(model)) for model in chosen), output_format)
+    if not chosen:
+        say(_NO_MODELS)
+    if not (equal and chosen):
         context.exit(FAILED)
 
 

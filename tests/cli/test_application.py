@@ -60,6 +60,14 @@ def test_version() -> None:
     assert (result.returncode, result.stdout.split()[0]) == (0, "localhf")
 
 
+def test_without_a_command() -> None:
+    """The help, and no word of an error."""
+    result = run()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+    assert "\n  pull " in result.stdout
+
+
 def test_missing_model() -> None:
     """The error of the library, on stderr, with exit code 1 and no traceback."""
     result = run("show", "org/nowhere")

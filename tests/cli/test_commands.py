@@ -216,6 +216,14 @@ def test_verify(tiny: Path, arguments: list[str]) -> None:
     assert "ok  org/other\n" in result.stdout
 
 
+@pytest.mark.parametrize("arguments", [[], ["--all"]])
+def test_verify_of_nothing(arguments: list[str]) -> None:
+    """A store without models, perhaps a misspelt one, does not pass as verified."""
+    result = localhf("verify", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "no models yet; bring one: localhf pull MODEL\n"
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_verify_as_json(tiny: Path) -> None:
     """A program reads the same."""
@@ -287,6 +295,15 @@ def test_compile_a_cross_encoder(hub: FakeHub, tmp_path: Path) -> None:
     assert measured.strip() in shown
     assert "checked      with sentence-transformers" in shown
     assert localhf("verify").stdout == "ok  org/reranker\n"
+
+
+def test_pull_and_compile_without_what_compiles(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked of the hub for a model that could not be compiled afterwards."""
+    found = engines.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else found(name))
+    result = localhf("pull", NAME, "--compile")
+    assert (result.exit_code, hub.requests) == (1, [])
+    assert 'hint: pip install "langchain-localhf[compile]"' in result.stderr
 
 
 def test_pull_and_compile(hub: FakeHub, tiny: Path, store_home: Path) -> None:
