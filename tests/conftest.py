@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import checkpoints
 from support.network import NetworkGuard
 from support.tracing import be_patient
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 be_patient()
+# How long an example takes is the machine's affair.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 _guard = NetworkGuard()
 
 
