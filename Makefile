@@ -5,6 +5,7 @@ DEMO_STORE ?= demo-store
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 EXPORTER := optimum-intel nncf openvino openvino-tokenizers torch transformers
+PAGES := docs examples notebooks/README.md benchmarks/README.md README.md CONTRIBUTING.md
 BENCH := localhf localhf-torch huggingface fastembed
 
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # Tests and benchmarks export language models with it.
 export LOCALHF_OPTIMUM_CLI := $(abspath $(VENV)-export/bin/optimum-cli)
 
-.PHONY: help demo test test-offline test-matrix lint check format docs compare notebooks bench export-env clean
+.PHONY: help demo test test-code test-pages test-offline test-matrix lint check format docs compare notebooks bench export-env clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +27,14 @@ demo: $(VENV)/.demo ## Fill a Chroma with real text and ask it questions, withou
 	@LOCALHF_HOME=$(DEMO_STORE) $(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev $(VENV)-export/.installed ## Run the whole test suite, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-code test-pages
+
+# The two halves of the suite, side by side: most tests keep one core busy.
+test-code:
+	$(BIN)/python -m pytest tests --cov --cov-report=term-missing:skip-covered
+
+test-pages:
+	$(BIN)/python -m pytest $(PAGES)
 
 test-offline: $(VENV)/.dev $(VENV)-export/.installed ## Run the suite where there is no network at all, not even by mistake
 	unshare --map-root-user --net $(BIN)/python tests/support/loopback.py $(BIN)/python -m pytest
