@@ -79,7 +79,7 @@ def pull(
         raise click.UsageError(msg)
     from langchain_localhf import engines, provisioning  # noqa: PLC0415 - keeps `--help` fast
 
-    if compiled:
+    if compiled and not locked:  # what is locked may be here already, and compiled
         engines.require_compiling()  # before anything is downloaded
     with interrupted_at_once():
         pulled = provisioning.pull(

@@ -306,6 +306,17 @@ def test_pull_and_compile_without_what_compiles(hub: FakeHub, monkeypatch: pytes
     assert 'hint: pip install "langchain-localhf[compile]"' in result.stderr
 
 
+def test_locked_pull_of_what_is_compiled_already(
+    hub: FakeHub, working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs nothing that compiles, as where torch was left out on purpose."""
+    assert localhf("pull", NAME, "--compile", "--lock", "localhf.lock").exit_code == 0
+    found = engines.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "sentence_transformers" else found(name))
+    result = localhf("pull", "--compile", "--locked")
+    assert (result.exit_code, f"{NAME} is compiled already\n" in result.stderr) == (0, True), result.stderr
+
+
 def test_pull_and_compile(hub: FakeHub, tiny: Path, store_home: Path) -> None:
     """In one command; a new commit of the model leaves the old graph behind, and says so."""
     result = localhf("pull", NAME, "--compile")
